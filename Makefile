@@ -1,0 +1,45 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+# TORCH chooses torch's build: auto (CPU unless nvidia-smi finds a GPU), cpu or gpu.
+# TORCH_INDEX adds the package index to look for that build in, for machines whose pip is not set up for it.
+TORCH ?= auto
+TORCH_INDEX ?=
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := fleet quantizer optimizer workloads edge_agent coordinator cli
+
+.PHONY: install demo test check proto proto-check lock format clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml requirements.lock deploy/install.sh
+	PYTHON=$(PYTHON) TORCH=$(TORCH) TORCH_INDEX=$(TORCH_INDEX) deploy/install.sh .venv
+	touch $@
+
+demo: install
+	$(BIN)/python bench/demo.py
+
+check: install proto-check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -n auto tests/unit tests/scenarios
+
+test: check
+	$(BIN)/pytest -q tests/histories tests/system
+
+proto: install
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. --pyi_out=. proto/fleet/v1/*.proto
+
+proto-check: install
+	deploy/proto-check.sh $(BIN)/python
+
+lock: install
+	deploy/lock.sh
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,105 @@
+"""How wattbed uses gRPC: one set of channel options, one interceptor, one translation of errors.
+
+Messages stay below gRPC's default limit of 4 MiB: large things go in chunks of CHUNK_BYTES.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+
+from fleet import errors
+from fleet.errors import WattbedError
+
+PROTOCOL_VERSION = 1
+CHUNK_BYTES = 1 << 20
+FRAME_BYTES = 5
+"""Length prefix that gRPC puts before every message: part of the bytes counted on the wire."""
+
+ERROR_KEY = "wattbed-error"
+"""Trailing metadata that names the error's class."""
+
+CHANNEL_OPTIONS = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+SERVER_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+_BY_NAME = {c.__name__: c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, WattbedError)}
+
+
+def channel(address: str) -> grpc.aio.Channel:
+    """A plain-text channel to `address` (host:port), of its own connection."""
+    return grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)))
+
+
+def wattbed_error(error: grpc.aio.AioRpcError) -> WattbedError:
+    """The error that the other side raised; Unreachable when it was the connection."""
+    metadata = error.trailing_metadata() or ()
+    name = next((value for key, value in metadata if key == ERROR_KEY), None)
+    details = error.details() or error.code().name
+    if name in _BY_NAME:
+        return _BY_NAME[str(name)](details)
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return errors.Unreachable(details)
+    return WattbedError(f"{error.code().name}: {details}")
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: WattbedError) -> NoReturn:
+    await context.abort(grpc.StatusCode[error.status], str(error), ((ERROR_KEY, type(error).__name__),))
+    raise AssertionError("abort returns never")
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Turns a WattbedError raised by any servicer into its status. The only place that does."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wraps the handler of one call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        kind = next(k for k in _KINDS if getattr(handler, k) is not None)
+        behaviour = getattr(handler, kind)
+        if not (inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)):
+            return handler  # a synchronous servicer of gRPC's own, such as health checking
+        wrapped = _stream(behaviour) if inspect.isasyncgenfunction(behaviour) else _unary(behaviour)
+        return handler._replace(**{kind: wrapped})
+
+
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+def _unary(behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await behaviour(request, context)
+        except WattbedError as error:
+            await _abort(context, error)
+
+    return call
+
+
+def _stream(behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            async for response in behaviour(request, context):
+                yield response
+        except WattbedError as error:
+            await _abort(context, error)
+
+    return call

@@ -1,0 +1,1 @@
+"""Generated from proto/fleet/v1 by `make proto`; committed, never edited."""

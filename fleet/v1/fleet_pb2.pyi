@@ -1,0 +1,363 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AgentMessage(_message.Message):
+    __slots__ = ("hello", "heartbeat", "progress", "phase_measured", "task_failed")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    PHASE_MEASURED_FIELD_NUMBER: _ClassVar[int]
+    TASK_FAILED_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    heartbeat: Heartbeat
+    progress: Progress
+    phase_measured: PhaseMeasured
+    task_failed: TaskFailed
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., phase_measured: _Optional[_Union[PhaseMeasured, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ...) -> None: ...
+
+class CoordinatorMessage(_message.Message):
+    __slots__ = ("welcome", "heartbeat_ack", "task", "cancel", "measurement_ack")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_ACK_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    MEASUREMENT_ACK_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    heartbeat_ack: HeartbeatAck
+    task: Task
+    cancel: Cancel
+    measurement_ack: MeasurementAck
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat_ack: _Optional[_Union[HeartbeatAck, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., measurement_ack: _Optional[_Union[MeasurementAck, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("protocol_version", "device", "capabilities", "metrics_address")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    device: str
+    capabilities: Capabilities
+    metrics_address: str
+    def __init__(self, protocol_version: _Optional[int] = ..., device: _Optional[str] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., metrics_address: _Optional[str] = ...) -> None: ...
+
+class Capabilities(_message.Message):
+    __slots__ = ("kind", "cpu_model", "cpu_cores", "memory_bytes", "gpu_model", "machine", "agent_version", "meters")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CPU_MODEL_FIELD_NUMBER: _ClassVar[int]
+    CPU_CORES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPU_MODEL_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    METERS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    cpu_model: str
+    cpu_cores: int
+    memory_bytes: int
+    gpu_model: str
+    machine: str
+    agent_version: str
+    meters: _containers.RepeatedCompositeFieldContainer[MeterInfo]
+    def __init__(self, kind: _Optional[str] = ..., cpu_model: _Optional[str] = ..., cpu_cores: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., machine: _Optional[str] = ..., agent_version: _Optional[str] = ..., meters: _Optional[_Iterable[_Union[MeterInfo, _Mapping]]] = ...) -> None: ...
+
+class MeterInfo(_message.Message):
+    __slots__ = ("source", "component", "scope", "quality", "detail")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    component: str
+    scope: str
+    quality: str
+    detail: str
+    def __init__(self, source: _Optional[str] = ..., component: _Optional[str] = ..., scope: _Optional[str] = ..., quality: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("protocol_version", "heartbeat_interval_s", "coordinator_time_s")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    heartbeat_interval_s: float
+    coordinator_time_s: float
+    def __init__(self, protocol_version: _Optional[int] = ..., heartbeat_interval_s: _Optional[float] = ..., coordinator_time_s: _Optional[float] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("sequence", "agent_time_s", "power", "cpu_seconds_total", "memory_bytes", "totals")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    CPU_SECONDS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTALS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    agent_time_s: float
+    power: _containers.RepeatedCompositeFieldContainer[Power]
+    cpu_seconds_total: float
+    memory_bytes: int
+    totals: _containers.RepeatedCompositeFieldContainer[PhaseTotal]
+    def __init__(self, sequence: _Optional[int] = ..., agent_time_s: _Optional[float] = ..., power: _Optional[_Iterable[_Union[Power, _Mapping]]] = ..., cpu_seconds_total: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., totals: _Optional[_Iterable[_Union[PhaseTotal, _Mapping]]] = ...) -> None: ...
+
+class Power(_message.Message):
+    __slots__ = ("watts", "source", "component", "quality")
+    WATTS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    watts: float
+    source: str
+    component: str
+    quality: str
+    def __init__(self, watts: _Optional[float] = ..., source: _Optional[str] = ..., component: _Optional[str] = ..., quality: _Optional[str] = ...) -> None: ...
+
+class PhaseTotal(_message.Message):
+    __slots__ = ("phase", "seconds", "component", "quality", "joules", "source")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    JOULES_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    seconds: float
+    component: str
+    quality: str
+    joules: float
+    source: str
+    def __init__(self, phase: _Optional[str] = ..., seconds: _Optional[float] = ..., component: _Optional[str] = ..., quality: _Optional[str] = ..., joules: _Optional[float] = ..., source: _Optional[str] = ...) -> None: ...
+
+class HeartbeatAck(_message.Message):
+    __slots__ = ("sequence",)
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("run", "round", "phase", "done", "total", "loss")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    round: int
+    phase: str
+    done: int
+    total: int
+    loss: float
+    def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., phase: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
+
+class PhaseMeasured(_message.Message):
+    __slots__ = ("window", "run", "round", "phase", "started_at_s", "seconds", "readings")
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    READINGS_FIELD_NUMBER: _ClassVar[int]
+    window: str
+    run: str
+    round: int
+    phase: str
+    started_at_s: float
+    seconds: float
+    readings: _containers.RepeatedCompositeFieldContainer[EnergyReading]
+    def __init__(self, window: _Optional[str] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., phase: _Optional[str] = ..., started_at_s: _Optional[float] = ..., seconds: _Optional[float] = ..., readings: _Optional[_Iterable[_Union[EnergyReading, _Mapping]]] = ...) -> None: ...
+
+class EnergyReading(_message.Message):
+    __slots__ = ("source", "component", "scope", "quality", "joules", "low_joules", "high_joules", "flags")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    JOULES_FIELD_NUMBER: _ClassVar[int]
+    LOW_JOULES_FIELD_NUMBER: _ClassVar[int]
+    HIGH_JOULES_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    component: str
+    scope: str
+    quality: str
+    joules: float
+    low_joules: float
+    high_joules: float
+    flags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, source: _Optional[str] = ..., component: _Optional[str] = ..., scope: _Optional[str] = ..., quality: _Optional[str] = ..., joules: _Optional[float] = ..., low_joules: _Optional[float] = ..., high_joules: _Optional[float] = ..., flags: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MeasurementAck(_message.Message):
+    __slots__ = ("window",)
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    window: str
+    def __init__(self, window: _Optional[str] = ...) -> None: ...
+
+class Task(_message.Message):
+    __slots__ = ("assignment", "workload", "options_json", "shards", "block_size", "error_feedback")
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    assignment: Assignment
+    workload: str
+    options_json: str
+    shards: int
+    block_size: int
+    error_feedback: bool
+    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., workload: _Optional[str] = ..., options_json: _Optional[str] = ..., shards: _Optional[int] = ..., block_size: _Optional[int] = ..., error_feedback: _Optional[bool] = ...) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("run", "round", "device", "model_sha256", "model_bytes", "shard", "bits_up", "bits_down", "precision", "width", "train_steps", "seed", "deadline_at_s", "residual_round", "power_limit_watts", "frequency_hz", "predicted")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_SHA256_FIELD_NUMBER: _ClassVar[int]
+    MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    BITS_UP_FIELD_NUMBER: _ClassVar[int]
+    BITS_DOWN_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_STEPS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_AT_S_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_ROUND_FIELD_NUMBER: _ClassVar[int]
+    POWER_LIMIT_WATTS_FIELD_NUMBER: _ClassVar[int]
+    FREQUENCY_HZ_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    round: int
+    device: str
+    model_sha256: str
+    model_bytes: int
+    shard: int
+    bits_up: int
+    bits_down: int
+    precision: str
+    width: float
+    train_steps: int
+    seed: int
+    deadline_at_s: float
+    residual_round: int
+    power_limit_watts: float
+    frequency_hz: float
+    predicted: Prediction
+    def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., device: _Optional[str] = ..., model_sha256: _Optional[str] = ..., model_bytes: _Optional[int] = ..., shard: _Optional[int] = ..., bits_up: _Optional[int] = ..., bits_down: _Optional[int] = ..., precision: _Optional[str] = ..., width: _Optional[float] = ..., train_steps: _Optional[int] = ..., seed: _Optional[int] = ..., deadline_at_s: _Optional[float] = ..., residual_round: _Optional[int] = ..., power_limit_watts: _Optional[float] = ..., frequency_hz: _Optional[float] = ..., predicted: _Optional[_Union[Prediction, _Mapping]] = ...) -> None: ...
+
+class Prediction(_message.Message):
+    __slots__ = ("joules", "seconds", "origin", "samples")
+    JOULES_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    joules: float
+    seconds: float
+    origin: str
+    samples: int
+    def __init__(self, joules: _Optional[float] = ..., seconds: _Optional[float] = ..., origin: _Optional[str] = ..., samples: _Optional[int] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("run", "round", "reason")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    round: int
+    reason: str
+    def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class TaskFailed(_message.Message):
+    __slots__ = ("run", "round", "reason")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    round: int
+    reason: str
+    def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class StatBlobRequest(_message.Message):
+    __slots__ = ("sha256", "run", "round", "device")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    run: str
+    round: int
+    device: str
+    def __init__(self, sha256: _Optional[str] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., device: _Optional[str] = ...) -> None: ...
+
+class StatBlobResponse(_message.Message):
+    __slots__ = ("held_bytes", "complete")
+    HELD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    held_bytes: int
+    complete: bool
+    def __init__(self, held_bytes: _Optional[int] = ..., complete: _Optional[bool] = ...) -> None: ...
+
+class GetBlobRequest(_message.Message):
+    __slots__ = ("sha256", "offset_bytes", "device", "run", "round")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    offset_bytes: int
+    device: str
+    run: str
+    round: int
+    def __init__(self, sha256: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., device: _Optional[str] = ..., run: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+
+class BlobChunk(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class PutBlobRequest(_message.Message):
+    __slots__ = ("header", "data")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    header: UpdateHeader
+    data: bytes
+    def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class UpdateHeader(_message.Message):
+    __slots__ = ("run", "round", "device", "sha256", "size_bytes", "offset_bytes", "samples", "loss", "protocol_version")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    round: int
+    device: str
+    sha256: str
+    size_bytes: int
+    offset_bytes: int
+    samples: int
+    loss: float
+    protocol_version: int
+    def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., device: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., offset_bytes: _Optional[int] = ..., samples: _Optional[int] = ..., loss: _Optional[float] = ..., protocol_version: _Optional[int] = ...) -> None: ...
+
+class PutBlobResponse(_message.Message):
+    __slots__ = ("fresh",)
+    FRESH_FIELD_NUMBER: _ClassVar[int]
+    fresh: bool
+    def __init__(self, fresh: _Optional[bool] = ...) -> None: ...

@@ -1,0 +1,260 @@
+from fleet.v1 import fleet_pb2 as _fleet_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class StartRunRequest(_message.Message):
+    __slots__ = ("experiment_json", "idempotency_key")
+    EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    experiment_json: str
+    idempotency_key: str
+    def __init__(self, experiment_json: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class StartRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class StopRunRequest(_message.Message):
+    __slots__ = ("run", "reason")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    reason: str
+    def __init__(self, run: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class StopRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: RunSummary
+    def __init__(self, run: _Optional[_Union[RunSummary, _Mapping]] = ...) -> None: ...
+
+class ListRunsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListRunsResponse(_message.Message):
+    __slots__ = ("runs",)
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedCompositeFieldContainer[RunSummary]
+    def __init__(self, runs: _Optional[_Iterable[_Union[RunSummary, _Mapping]]] = ...) -> None: ...
+
+class RunSummary(_message.Message):
+    __slots__ = ("run", "experiment", "phase", "round", "rounds", "started_at_s", "ended_at_s", "reason", "devices")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    experiment: str
+    phase: str
+    round: int
+    rounds: int
+    started_at_s: float
+    ended_at_s: float
+    reason: str
+    devices: int
+    def __init__(self, run: _Optional[str] = ..., experiment: _Optional[str] = ..., phase: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., started_at_s: _Optional[float] = ..., ended_at_s: _Optional[float] = ..., reason: _Optional[str] = ..., devices: _Optional[int] = ...) -> None: ...
+
+class WatchRunRequest(_message.Message):
+    __slots__ = ("run", "after_seq")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    after_seq: int
+    def __init__(self, run: _Optional[str] = ..., after_seq: _Optional[int] = ...) -> None: ...
+
+class WatchRunResponse(_message.Message):
+    __slots__ = ("event", "progress")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    event: LoggedEvent
+    progress: DeviceProgress
+    def __init__(self, event: _Optional[_Union[LoggedEvent, _Mapping]] = ..., progress: _Optional[_Union[DeviceProgress, _Mapping]] = ...) -> None: ...
+
+class LoggedEvent(_message.Message):
+    __slots__ = ("seq", "at_s", "kind", "json")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    AT_S_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    at_s: float
+    kind: str
+    json: str
+    def __init__(self, seq: _Optional[int] = ..., at_s: _Optional[float] = ..., kind: _Optional[str] = ..., json: _Optional[str] = ...) -> None: ...
+
+class DeviceProgress(_message.Message):
+    __slots__ = ("device", "progress")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    progress: _fleet_pb2.Progress
+    def __init__(self, device: _Optional[str] = ..., progress: _Optional[_Union[_fleet_pb2.Progress, _Mapping]] = ...) -> None: ...
+
+class ListDevicesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListDevicesResponse(_message.Message):
+    __slots__ = ("devices",)
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    devices: _containers.RepeatedCompositeFieldContainer[DeviceSummary]
+    def __init__(self, devices: _Optional[_Iterable[_Union[DeviceSummary, _Mapping]]] = ...) -> None: ...
+
+class DeviceSummary(_message.Message):
+    __slots__ = ("device", "capabilities", "attached", "changed_at_s", "metrics_address", "power", "run", "round")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    capabilities: _fleet_pb2.Capabilities
+    attached: bool
+    changed_at_s: float
+    metrics_address: str
+    power: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.Power]
+    run: str
+    round: int
+    def __init__(self, device: _Optional[str] = ..., capabilities: _Optional[_Union[_fleet_pb2.Capabilities, _Mapping]] = ..., attached: _Optional[bool] = ..., changed_at_s: _Optional[float] = ..., metrics_address: _Optional[str] = ..., power: _Optional[_Iterable[_Union[_fleet_pb2.Power, _Mapping]]] = ..., run: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+
+class GetReportRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class RunReport(_message.Message):
+    __slots__ = ("run", "experiment_json", "rounds")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    run: RunSummary
+    experiment_json: str
+    rounds: _containers.RepeatedCompositeFieldContainer[RoundReport]
+    def __init__(self, run: _Optional[_Union[RunSummary, _Mapping]] = ..., experiment_json: _Optional[str] = ..., rounds: _Optional[_Iterable[_Union[RoundReport, _Mapping]]] = ...) -> None: ...
+
+class RoundReport(_message.Message):
+    __slots__ = ("round", "status", "reason", "opened_at_s", "closed_at_s", "seconds", "model_sha256", "model_bytes", "metrics", "grid_sha256", "devices")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    OPENED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_SHA256_FIELD_NUMBER: _ClassVar[int]
+    MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    GRID_SHA256_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    status: str
+    reason: str
+    opened_at_s: float
+    closed_at_s: float
+    seconds: float
+    model_sha256: str
+    model_bytes: int
+    metrics: _containers.RepeatedCompositeFieldContainer[Metric]
+    grid_sha256: str
+    devices: _containers.RepeatedCompositeFieldContainer[DeviceReport]
+    def __init__(self, round: _Optional[int] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., opened_at_s: _Optional[float] = ..., closed_at_s: _Optional[float] = ..., seconds: _Optional[float] = ..., model_sha256: _Optional[str] = ..., model_bytes: _Optional[int] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., grid_sha256: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[DeviceReport, _Mapping]]] = ...) -> None: ...
+
+class Metric(_message.Message):
+    __slots__ = ("name", "value", "detail")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: float
+    detail: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class DeviceReport(_message.Message):
+    __slots__ = ("device", "kind", "status", "bits_up", "bits_down", "precision", "width", "train_steps", "samples", "loss", "update_bytes", "wire_up_bytes", "wire_down_bytes", "predicted", "phases", "reason")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    BITS_UP_FIELD_NUMBER: _ClassVar[int]
+    BITS_DOWN_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_STEPS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WIRE_UP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WIRE_DOWN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_FIELD_NUMBER: _ClassVar[int]
+    PHASES_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    kind: str
+    status: str
+    bits_up: int
+    bits_down: int
+    precision: str
+    width: float
+    train_steps: int
+    samples: int
+    loss: float
+    update_bytes: int
+    wire_up_bytes: int
+    wire_down_bytes: int
+    predicted: _fleet_pb2.Prediction
+    phases: _containers.RepeatedCompositeFieldContainer[PhaseReport]
+    reason: str
+    def __init__(self, device: _Optional[str] = ..., kind: _Optional[str] = ..., status: _Optional[str] = ..., bits_up: _Optional[int] = ..., bits_down: _Optional[int] = ..., precision: _Optional[str] = ..., width: _Optional[float] = ..., train_steps: _Optional[int] = ..., samples: _Optional[int] = ..., loss: _Optional[float] = ..., update_bytes: _Optional[int] = ..., wire_up_bytes: _Optional[int] = ..., wire_down_bytes: _Optional[int] = ..., predicted: _Optional[_Union[_fleet_pb2.Prediction, _Mapping]] = ..., phases: _Optional[_Iterable[_Union[PhaseReport, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class PhaseReport(_message.Message):
+    __slots__ = ("phase", "seconds", "windows", "readings")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    READINGS_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    seconds: float
+    windows: int
+    readings: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.EnergyReading]
+    def __init__(self, phase: _Optional[str] = ..., seconds: _Optional[float] = ..., windows: _Optional[int] = ..., readings: _Optional[_Iterable[_Union[_fleet_pb2.EnergyReading, _Mapping]]] = ...) -> None: ...
+
+class ReplayRunRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class ReplayRunResponse(_message.Message):
+    __slots__ = ("events", "same_state", "state_sha256", "run")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    SAME_STATE_FIELD_NUMBER: _ClassVar[int]
+    STATE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    events: int
+    same_state: bool
+    state_sha256: str
+    run: RunSummary
+    def __init__(self, events: _Optional[int] = ..., same_state: _Optional[bool] = ..., state_sha256: _Optional[str] = ..., run: _Optional[_Union[RunSummary, _Mapping]] = ...) -> None: ...
+
+class GetArtifactRequest(_message.Message):
+    __slots__ = ("run", "sha256")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    sha256: str
+    def __init__(self, run: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
