@@ -1,0 +1,173 @@
+"""From the updates of a round to the next model, one update in memory at a time.
+
+    mean = sum_k (w_k / W) update_k        in the order of the devices' names, W = sum_k w_k
+
+and then a step of the server's optimiser, which takes the mean for a gradient pointing uphill:
+
+    FedAvg   (McMahan et al. 2017)               x += lr mean
+    FedAvgM  (Hsu et al. 2019, section 4.3)      m = beta m + mean,  x += lr m
+    FedAdam  (Reddi et al. 2021, algorithm 2)    m = beta1 m + (1 - beta1) mean
+                                                 v = beta2 v + (1 - beta2) mean^2
+                                                 x += lr m / (sqrt(v) + tau)
+
+with m = 0 and v = tau^2 before the first round and no correction of bias, as in the papers. The order is
+fixed, so that the model has the same bytes whatever the order of arrival. What is held is the running
+sum and one mapped payload, however many devices there are; FedAdam adds its m and v.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import quantizer
+from coordinator.blobs import BlobStore
+from fleet.errors import BadRequest, CorruptUpdate
+from fleet.experiment import FedAdam, FedAvg, FedAvgM
+from quantizer import PayloadError
+
+Arrays = dict[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """An update that counts: the blob of its payload in `blobs`, and its weight in the mean."""
+
+    device: str
+    blobs: BlobStore
+    sha256: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """A new model, and the blob of what its optimiser remembers. `update_norm` is the L2 norm of the mean."""
+
+    model_sha256: str
+    model_bytes: int
+    optimizer_state: str | None
+    update_norm: float
+
+
+def aggregate(
+    blobs: BlobStore,
+    model_sha256: str,
+    updates: Sequence[Weighted],
+    server: FedAvg | FedAvgM | FedAdam,
+    optimizer_state: str | None,
+) -> Aggregated:
+    """The model after `updates`, written to `blobs` at 32 bits; `optimizer_state` is the last call's, or None.
+
+    BadRequest where the weights are not positive numbers; UnknownBlob; CorruptUpdate where a payload does
+    not fit the model or the new model is not finite; StorageFull. After an error the same call may be
+    made again: it writes the same blobs.
+    """
+    mean = _mean(updates, shapes(blobs, model_sha256))
+    norm = math.sqrt(math.fsum(_sum_of_squares(x) for x in mean.values()))
+    step, state = _server_step(blobs, mean, server, optimizer_state)
+    with blobs.mapped(model_sha256) as model:
+        quantizer.add_to(model, 1.0, step)
+    sha256, size_bytes = _write(blobs, step, 32, seed=0, what="the new model")
+    return Aggregated(sha256, size_bytes, state, norm)
+
+
+def prepare(blobs: BlobStore, model_sha256: str, bits_down: int, seed: int, block_size: int) -> tuple[str, int]:
+    """sha256 and bytes of the model as devices download it, at `bits_down`; at 32 bits it is the model itself."""
+    if bits_down == 32:
+        return model_sha256, blobs.size(model_sha256)
+    with blobs.mapped(model_sha256) as payload:
+        model = quantizer.decode(payload, verify=False)
+    return _write(blobs, model, bits_down, seed=seed, block_size=block_size, what="the model to download")
+
+
+def shapes(blobs: BlobStore, model_sha256: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a model's tensors; UnknownBlob."""
+    with blobs.mapped(model_sha256) as payload:
+        return {t.name: t.shape for t in quantizer.read_header(payload).tensors}
+
+
+def check_update(blobs: BlobStore, sha256: str, model_shapes: Shapes) -> None:
+    """CorruptUpdate unless the blob is a payload of exactly these tensors with finite values; UnknownBlob."""
+    with blobs.mapped(sha256) as payload:
+        try:
+            quantizer.check(payload, model_shapes, verify=False)
+        except PayloadError as error:
+            raise CorruptUpdate(f"update {sha256}: {error}") from error
+
+
+def _mean(updates: Sequence[Weighted], model_shapes: Shapes) -> Arrays:
+    total = math.fsum(u.weight for u in updates)
+    if not (all(u.weight > 0 for u in updates) and 0 < total < math.inf):
+        raise BadRequest(f"a mean needs weights that are positive and finite, not {_weights(updates)}")
+    sums = {name: np.zeros(shape, np.float32) for name, shape in model_shapes.items()}
+    for update in sorted(updates, key=lambda u: (u.device, u.sha256)):
+        with update.blobs.mapped(update.sha256) as payload:
+            try:
+                quantizer.add_to(payload, update.weight / total, sums)
+            except PayloadError as error:
+                raise CorruptUpdate(f"update {update.sha256} of {update.device}: {error}") from error
+    return sums
+
+
+def _weights(updates: Sequence[Weighted]) -> str:
+    return ", ".join(f"{u.device}: {u.weight}" for u in updates) or "none at all"
+
+
+def _server_step(
+    blobs: BlobStore, mean: Arrays, server: FedAvg | FedAvgM | FedAdam, optimizer_state: str | None
+) -> tuple[Arrays, str | None]:
+    """What to add to the model, in the memory of `mean`, and the optimiser's new state."""
+    match server:
+        case FedAvg():
+            step, state = mean, None
+        case FedAvgM():
+            if optimizer_state is not None:
+                with blobs.mapped(optimizer_state) as velocity:
+                    quantizer.add_to(velocity, server.momentum, mean)
+            step, (state, _) = mean, _write(blobs, mean, 32, seed=0, what="the server's momentum")
+        case FedAdam():
+            moments = _adam(blobs, mean, server, optimizer_state)
+            state, _ = _write(blobs, moments, 32, seed=0, what="the server's moments")
+            step = mean
+            for name, x in step.items():
+                np.add(np.sqrt(moments[f"v/{name}"]), server.tau, out=x)
+                np.divide(moments[f"m/{name}"], x, out=x)
+    for x in step.values():
+        np.multiply(x, server.lr, out=x)
+    return step, state
+
+
+def _adam(blobs: BlobStore, mean: Arrays, server: FedAdam, optimizer_state: str | None) -> Arrays:
+    """The new moments: tensors m/NAME and v/NAME for each NAME of the model."""
+    if optimizer_state is None:
+        moments = {f"m/{name}": np.zeros_like(x) for name, x in mean.items()}
+        moments |= {f"v/{name}": np.full_like(x, server.tau**2) for name, x in mean.items()}
+    else:
+        with blobs.mapped(optimizer_state) as payload:
+            moments = quantizer.decode(payload, verify=False)
+    for name, x in mean.items():
+        m, v = moments[f"m/{name}"], moments[f"v/{name}"]
+        m *= server.beta1
+        m += (1 - server.beta1) * x
+        v *= server.beta2
+        v += (1 - server.beta2) * np.square(x)
+    return moments
+
+
+def _sum_of_squares(x: np.ndarray) -> float:
+    """In float64, without a float64 copy of `x`."""
+    return float(np.einsum("i,i->", x.reshape(-1), x.reshape(-1), dtype=np.float64))
+
+
+def _write(
+    blobs: BlobStore, tensors: Arrays, bits: int, *, seed: int, what: str, block_size: int = quantizer.BLOCK_SIZE
+) -> tuple[str, int]:
+    """`tensors` as a blob: its sha256 and bytes. CorruptUpdate names `what` is not finite."""
+    try:
+        with blobs.create() as sink:
+            quantizer.encode_to(sink, tensors, bits, seed=seed, block_size=block_size)
+    except ValueError as error:
+        raise CorruptUpdate(f"{what} cannot be kept: {error}") from error
+    return sink.sha256, sink.size_bytes

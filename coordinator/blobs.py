@@ -1,0 +1,375 @@
+"""Models and updates as files named by the sha256 of their bytes.
+
+A name in the folder means a whole, verified blob that is on the disk: bytes are written under
+`partial/` (transfers from outside, kept when a connection is cut) or `creating/` (our own writes,
+worthless after a crash), synced, and only then renamed. Every byte is hashed once, as it arrives.
+
+All methods block on the disk and may be called from any thread; those on one blob wait for each other.
+"""
+
+import hashlib
+import mmap
+import os
+import re
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EDQUOT, EFBIG, ENOSPC
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fleet.errors import BadRequest, CorruptUpdate, StorageFull, UnknownBlob, WrongOffset
+
+Chunk = bytes | bytearray | memoryview
+
+
+class BlobStore:
+    """The blobs in one folder, which belongs to one process."""
+
+    def __init__(self, folder: Path, mapping: "threading.Lock | None" = None) -> None:
+        """Makes the folder where it is missing; removes what a crash left of our own writes.
+
+        Stores that share `mapping` have at most one blob mapped between them.
+        """
+        self.folder = folder
+        self._partial_folder = folder / "partial"
+        self._creating_folder = folder / "creating"
+        for made in (folder, self._partial_folder, self._creating_folder):
+            made.mkdir(parents=True, exist_ok=True)
+        for leftover in self._creating_folder.iterdir():
+            leftover.unlink()
+        self._partials: dict[str, _Partial] = {}
+        self._transfers = threading.Lock()
+        self._mapping = mapping or threading.Lock()
+
+    def has(self, sha256: str) -> bool:
+        """Whether the whole blob is here."""
+        return self._file(sha256).exists()
+
+    def size(self, sha256: str) -> int:
+        """Bytes of the blob; UnknownBlob."""
+        try:
+            return self._file(sha256).stat().st_size
+        except FileNotFoundError:
+            raise UnknownBlob(f"no blob {sha256}") from None
+
+    def path(self, sha256: str) -> Path:
+        """The blob's file, not to be written to; UnknownBlob."""
+        self.size(sha256)
+        return self._file(sha256)
+
+    def held(self, sha256: str) -> tuple[int, bool]:
+        """Bytes held of the blob, and whether that is all of it."""
+        with suppress(UnknownBlob):
+            return self.size(sha256), True
+        if partial := self._partials.get(sha256):
+            return partial.held_bytes, False
+        with suppress(FileNotFoundError):
+            return self._partial_file(sha256).stat().st_size, False
+        return 0, False
+
+    def receive(self, sha256: str, size_bytes: int, offset_bytes: int) -> "Receiving":
+        """A transfer of a blob of `size_bytes` from `offset_bytes` on; it ends any other of this blob.
+
+        WrongOffset where other than `offset_bytes` bytes are held; StorageFull where the rest has no
+        room; CorruptUpdate where more than `size_bytes` are held. Of a whole blob nothing is left to
+        write, and `commit` is all there is to do. The first resume after a restart reads the partial
+        once, to hash it.
+        """
+        with self._lock(sha256):
+            held_bytes, complete = self.held(sha256)
+            if offset_bytes != held_bytes:
+                raise WrongOffset(
+                    f"blob {sha256}: transfer starts at byte {offset_bytes}, but {held_bytes} bytes are held"
+                )
+            if held_bytes > size_bytes or (complete and held_bytes != size_bytes):
+                self._forget(sha256)
+                raise CorruptUpdate(f"blob {sha256}: {size_bytes} bytes announced, {held_bytes} are held")
+            missing_bytes = size_bytes - held_bytes
+            if missing_bytes > _free_bytes(self.folder):
+                raise _storage_full(self._partial_file(sha256), missing_bytes)
+            return Receiving(self, sha256, size_bytes, None if complete else self._partial(sha256))
+
+    def create(self) -> "Creating":
+        """A new blob to write: `with blobs.create() as sink: sink.write(...)`, then `sink.sha256`."""
+        return Creating(self.folder, self._creating_folder / secrets.token_hex(8))
+
+    def read(self, sha256: str, offset_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
+        """The blob from `offset_bytes` to its end in chunks of `chunk_bytes`, the last one shorter.
+
+        UnknownBlob and, for an offset beyond the end, WrongOffset are raised here, not by the iterator.
+        """
+        size_bytes = self.size(sha256)
+        if not 0 <= offset_bytes <= size_bytes:
+            raise WrongOffset(f"blob {sha256}: read from byte {offset_bytes}, but it has {size_bytes}")
+        return _chunks(self._file(sha256), offset_bytes, chunk_bytes)
+
+    @contextmanager
+    def mapped(self, sha256: str) -> Iterator[memoryview]:
+        """The blob's bytes, read-only, until the end of the `with`; UnknownBlob.
+
+        One at a time: mapped pages count as memory of this process, which must not grow with the
+        number of updates that arrive together.
+        """
+        with self._mapping, self.path(sha256).open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                yield memoryview(b"")
+                return
+            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            view = memoryview(pages)
+            try:
+                yield view
+            finally:
+                # An error on its way up may hold arrays over these pages; the last of those frees them.
+                with suppress(BufferError):
+                    view.release()
+                    pages.close()
+
+    def drop(self, sha256: str) -> None:
+        """Removes the blob, whole or partial; a transfer of it fails at its next write."""
+        with self._lock(sha256):
+            self._file(sha256).unlink(missing_ok=True)
+            self._forget(sha256)
+
+    def sweep(self, before_s: float) -> int:
+        """Removes partials that nobody is sending and that were last written before Unix time `before_s`.
+
+        Returns how many.
+        """
+        removed = 0
+        for name in os.listdir(self._partial_folder):
+            with self._lock(name), suppress(FileNotFoundError):
+                partial = self._partials.get(name)
+                idle = partial is None or partial.owner is None
+                if idle and self._partial_file(name).stat().st_mtime < before_s:
+                    self._forget(name)
+                    removed += 1
+        return removed
+
+    def _lock(self, sha256: str) -> threading.Lock:
+        _checked(sha256)
+        return self._transfers
+
+    def _file(self, sha256: str) -> Path:
+        return self.folder / _checked(sha256)
+
+    def _partial_file(self, sha256: str) -> Path:
+        return self._partial_folder / _checked(sha256)
+
+    def _partial(self, sha256: str) -> "_Partial":
+        if sha256 not in self._partials:
+            self._partials[sha256] = _Partial(self._partial_file(sha256))
+        return self._partials[sha256]
+
+    def _forget(self, sha256: str) -> None:
+        if partial := self._partials.pop(sha256, None):
+            partial.owner = None
+        self._partial_file(sha256).unlink(missing_ok=True)
+
+    def _complete(self, sha256: str) -> None:
+        self._partial_file(sha256).rename(self._file(sha256))
+        self._partials.pop(sha256).owner = None
+        _sync_folder(self.folder)
+
+
+class _Partial:
+    """What is held of a blob that is not whole yet, and the one transfer that may add to it."""
+
+    def __init__(self, path: Path) -> None:
+        path.touch()
+        with path.open("rb") as file:
+            self.hasher = hashlib.file_digest(file, "sha256")
+            self.held_bytes = file.tell()
+        self.path = path
+        self.owner: Receiving | None = None
+
+
+class Receiving:
+    """One transfer of one blob: `write` its chunks in order, then `commit`, or `suspend` to resume later.
+
+    `suspend` after the end of it does nothing, so it may stand in a `finally`.
+    """
+
+    def __init__(self, store: BlobStore, sha256: str, size_bytes: int, partial: _Partial | None) -> None:
+        self.sha256 = sha256
+        self.size_bytes = size_bytes
+        self._store = store
+        self._partial = partial
+        self._file = -1
+        if partial is not None:
+            self._file = os.open(partial.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            partial.owner = self
+
+    def write(self, chunk: bytes) -> None:
+        """Appends `chunk`.
+
+        CorruptUpdate and nothing kept where the blob grows beyond its size; WrongOffset where a newer
+        transfer has taken over; StorageFull where the disk has no room: what came before is kept.
+        """
+        with self._store._lock(self.sha256):
+            partial = self._owned()
+            if partial is None or partial.held_bytes + len(chunk) > self.size_bytes:
+                self._discard()
+                raise CorruptUpdate(f"blob {self.sha256}: more than the {self.size_bytes} bytes announced")
+            with _room(partial.path, self.size_bytes - partial.held_bytes):
+                try:
+                    _write(self._file, chunk)
+                except OSError:
+                    os.ftruncate(self._file, partial.held_bytes)
+                    raise
+            partial.hasher.update(chunk)
+            partial.held_bytes += len(chunk)
+
+    def commit(self) -> None:
+        """Makes the blob whole: on return it is on the disk under its name.
+
+        CorruptUpdate and nothing kept where size or sha256 differ; WrongOffset and StorageFull as `write`.
+        """
+        with self._store._lock(self.sha256):
+            partial = self._owned()
+            if partial is None:
+                return
+            found = partial.hasher.hexdigest()
+            if partial.held_bytes != self.size_bytes:
+                self._discard()
+                raise CorruptUpdate(
+                    f"blob {self.sha256}: {partial.held_bytes} bytes came, {self.size_bytes} were announced"
+                )
+            if found != self.sha256:
+                self._discard()
+                raise CorruptUpdate(f"blob {self.sha256}: the {self.size_bytes} bytes have sha256 {found}")
+            try:
+                with _room(partial.path, self.size_bytes):
+                    os.fdatasync(self._file)
+                    self._store._complete(self.sha256)
+            except BaseException:
+                # After a failed sync nobody knows what of it is on the disk.
+                self._discard()
+                raise
+            self._close()
+
+    def suspend(self) -> None:
+        """Ends the transfer and keeps what came, for a newer one to go on from."""
+        with self._store._lock(self.sha256):
+            if self._partial is not None and self._partial.owner is self:
+                self._partial.owner = None
+            self._close()
+
+    def _owned(self) -> _Partial | None:
+        """The partial, None where the blob was whole at the start; WrongOffset where it is no longer ours."""
+        if self._partial is None or self._partial.owner is self:
+            return self._partial
+        self._close()
+        held_bytes, _ = self._store.held(self.sha256)
+        raise WrongOffset(
+            f"blob {self.sha256}: this transfer was ended, as by a newer one; {held_bytes} bytes are held"
+        )
+
+    def _discard(self) -> None:
+        if self._partial is not None:
+            self._store._forget(self.sha256)
+        self._close()
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class Creating:
+    """A new blob being written; `sha256` and `size_bytes` are its own once the `with` has ended well.
+
+    After an error nothing of it is left.
+    """
+
+    def __init__(self, folder: Path, temporary: Path) -> None:
+        self.size_bytes = 0
+        self._folder = folder
+        self._temporary = temporary
+        self._hasher = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Address of what was written so far."""
+        return self._hasher.hexdigest()
+
+    def __enter__(self) -> Self:
+        with _room(self._temporary, 0):
+            self._file = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        return self
+
+    def write(self, chunk: Chunk) -> int:
+        """Appends `chunk` and returns its bytes; StorageFull."""
+        size_bytes = memoryview(chunk).nbytes
+        with _room(self._temporary, size_bytes):
+            _write(self._file, chunk)
+        self._hasher.update(chunk)
+        self.size_bytes += size_bytes
+        return size_bytes
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                with _room(self._temporary, self.size_bytes):
+                    os.fdatasync(self._file)
+                    self._temporary.rename(self._folder / self.sha256)
+                    _sync_folder(self._folder)
+        finally:
+            os.close(self._file)
+            self._temporary.unlink(missing_ok=True)
+
+
+def _checked(sha256: str) -> str:
+    """`sha256` itself; BadRequest where it is none, so that no name leads out of the folder."""
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise BadRequest(f"{sha256[:80]!r} is not a sha256: 64 digits of 0-9 and a-f")
+    return sha256
+
+
+def _chunks(path: Path, offset_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset_bytes)
+        while chunk := file.read(chunk_bytes):
+            yield chunk
+
+
+def _write(file: int, chunk: Chunk) -> None:
+    rest = memoryview(chunk)
+    if rest.nbytes == 0:
+        return
+    rest = rest.cast("B")
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _room(path: Path, needed_bytes: int) -> Iterator[None]:
+    """Turns the kernel's ways of saying that a disk, a quota or a file is full into StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT, EFBIG):
+            raise _storage_full(path, needed_bytes) from error
+        raise
+
+
+def _storage_full(path: Path, needed_bytes: int) -> StorageFull:
+    free_bytes = _free_bytes(path.parent)
+    return StorageFull(f"{path}: no room for {needed_bytes} more bytes; {free_bytes} are free on its disk")
+
+
+def _free_bytes(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize

@@ -1,0 +1,307 @@
+"""How each effect is carried out. Every function here may be repeated after a crash and gives the same.
+
+What blocks or computes runs in threads, so that the event loop goes on; the policies, the ledgers and
+the sessions are touched on the event loop only.
+"""
+
+import asyncio
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import TypeVar
+
+from coordinator.aggregate import Weighted, aggregate, prepare
+from coordinator.events import (
+    BlobsDropped,
+    DevicesAssigned,
+    Event,
+    ModelAggregated,
+    ModelEvaluated,
+    ModelInitialised,
+    RoundOpened,
+    from_json,
+)
+from coordinator.ledger import RunLedger
+from coordinator.loop import Loop
+from coordinator.machine import Run
+from coordinator.machine.todo import Aggregate, Drop, Effect, Evaluate, Initialise, Plan, Push
+from coordinator.sessions import Sessions
+from coordinator.shelves import Shelves
+from coordinator.store import Store
+from fleet.domain import Assignment, Cancel, Evaluation, Phase, Task
+from fleet.errors import PlanFailed
+from fleet.experiment import BITS, PRECISIONS, Experiment
+from optimizer.policy import Candidate, Decision, Policy, Told
+from optimizer.policy import load as load_policy
+from quantizer import decode, encode_to
+from workloads import Workload
+from workloads import load as load_workload
+
+T = TypeVar("T")
+
+KEPT_RUNS = 8
+"""Ended runs whose ledger stays in memory: their last measurements are still coming in."""
+
+
+@dataclass
+class Live:
+    """What is kept of a run between effects, and made anew from the log after a restart."""
+
+    ledger: RunLedger
+    policy: Policy
+    workload: Workload
+    seq: int = 0
+    told: set[tuple[int, str]] = field(default_factory=set)
+
+
+class Effects:
+    """Carries out what the machine says is due."""
+
+    def __init__(self, store: Store, shelves: Shelves, sessions: Sessions, data: Path | None) -> None:
+        self._store = store
+        self._shelves = shelves
+        self._sessions = sessions
+        self._data = data
+        self._live: dict[str, Live] = {}
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="effect")
+        self.loop: Loop
+
+    async def execute(self, effect: Effect) -> Sequence[Event]:
+        """The events that `effect` led to."""
+        match effect:
+            case Initialise():
+                return await self._initialise(self.loop.state.run(effect.run))
+            case Plan():
+                return await self._plan(self.loop.state.run(effect.run), effect)
+            case Aggregate():
+                return await self._aggregate(self.loop.state.run(effect.run))
+            case Evaluate():
+                return await self._evaluate(self.loop.state.run(effect.run))
+            case Push():
+                await self._push(effect)
+            case Drop():
+                for path in effect.blobs:
+                    self._shelves.drop(effect.run, path)
+                return (BlobsDropped(self.loop.now_s(), effect.run, effect.blobs),)
+        return ()
+
+    def ledger(self, name: str) -> RunLedger:
+        """The ledger of a run up to now."""
+        return self._read_on(self.loop.state.run(name)).ledger
+
+    def workload(self, experiment: Experiment) -> Workload:
+        """The workload of an experiment; BadExperiment where its options are wrong."""
+        return load_workload(experiment.workload.name, experiment.workload.options, self._data)
+
+    def _read_on(self, run: Run) -> Live:
+        if run.run not in self._live:
+            experiment = run.experiment
+            policy = load_policy(experiment.policy.name, experiment.policy.options)
+            self._live[run.run] = Live(RunLedger(), policy, self.workload(experiment))
+            self._forget_the_oldest()
+        live = self._live[run.run]
+        for logged in self._store.read(run.run, live.seq):
+            live.ledger.add(from_json(logged.kind, logged.json))
+            live.seq = logged.seq
+        return live
+
+    def _forget_the_oldest(self) -> None:
+        ended = [name for name in self._live if self.loop.state.run(name).phase.ended]
+        for name in ended[:-KEPT_RUNS]:
+            del self._live[name]
+
+    async def _initialise(self, run: Run) -> Sequence[Event]:
+        workload = self._read_on(run).workload
+        models = self._shelves.models(run.run)
+
+        def work() -> tuple[str, int]:
+            with models.create() as sink:
+                params = workload.initial(run.experiment.seed)
+                encode_to(sink, params, 32, seed=0, block_size=run.experiment.quantizer.block_size)
+            return sink.sha256, models.size(sink.sha256)
+
+        sha256, size_bytes = await self._in_thread(work)
+        return (ModelInitialised(self.loop.now_s(), run.run, sha256, size_bytes),)
+
+    async def _plan(self, run: Run, plan: Plan) -> Sequence[Event]:
+        live = self._read_on(run)
+        for told in _untold(live, run):
+            live.policy.tell(told)
+            live.told.add((told.assignment.round, told.assignment.device))
+        devices = self.loop.state.devices
+        candidates = [Candidate(name, devices[name].capabilities) for name in _sampled(run, plan)]
+        decisions = live.policy.ask(plan.round, candidates) if candidates else ()
+        _check(decisions, candidates)
+        models = self._shelves.models(run.run)
+        payloads: dict[int, tuple[str, int]] = {}
+        for bits in sorted({d.bits_down for d in decisions}):
+            seed, block_size = _seed(run, plan.round, "down"), run.experiment.quantizer.block_size
+            payload = partial(prepare, models, run.model_sha256, bits, seed, block_size)
+            payloads[bits] = await self._in_thread(payload)
+        now_s = self.loop.now_s()
+        deadline_at_s = now_s + run.experiment.round.deadline_s
+        assignments = _assignments(run, plan.round, decisions, payloads, deadline_at_s)
+        if plan.opens:
+            return (RoundOpened(now_s, run.run, plan.round, assignments, deadline_at_s),)
+        return (DevicesAssigned(now_s, run.run, plan.round, assignments),)
+
+    async def _push(self, push: Push) -> None:
+        """Has the task with the device until it is no longer due, then withdraws what was not delivered."""
+        session = self._sessions.find(push.device, push.session)
+        if session is None:
+            return
+        run = self.loop.state.run(push.run)
+        experiment = run.experiment
+        session.send(
+            Task(
+                assignment=run.outstanding[push.device].assignment,
+                workload=experiment.workload.name,
+                options_json=json.dumps(experiment.workload.options),
+                shards=experiment.shards,
+                block_size=experiment.quantizer.block_size,
+                error_feedback=experiment.quantizer.error_feedback,
+            )
+        )
+        try:
+            await asyncio.Event().wait()
+        finally:
+            run = self.loop.state.run(push.run)
+            arrivals = (
+                run.arrived.get(push.device),
+                run.closing.get(push.device),
+                run.counted.get(push.device),
+            )
+            if not any(a and a.round == push.round for a in arrivals):
+                session.send(Cancel(push.run, push.round, f"round {run.round} of {run.run} is {run.phase}"))
+
+    async def _aggregate(self, run: Run) -> Sequence[Event]:
+        started_s = time.monotonic()
+        updates = [
+            Weighted(
+                device,
+                self._shelves.updates(run.run, device),
+                arrival.sha256,
+                arrival.samples / math.sqrt(1 + run.round - arrival.round),
+            )
+            for device, arrival in run.closing.items()
+        ]
+        models = self._shelves.models(run.run)
+        made = await self._in_thread(
+            lambda: aggregate(models, run.model_sha256, updates, run.experiment.server, run.optimizer_state)
+        )
+        return (
+            ModelAggregated(
+                at_s=self.loop.now_s(),
+                run=run.run,
+                round=run.round,
+                sha256=made.model_sha256,
+                size_bytes=made.model_bytes,
+                optimizer_state=made.optimizer_state,
+                seconds=time.monotonic() - started_s,
+            ),
+        )
+
+    async def _evaluate(self, run: Run) -> Sequence[Event]:
+        started_s = time.monotonic()
+        workload = self._read_on(run).workload
+        path = self._shelves.models(run.run).path(run.model_sha256)
+        artifacts = self._shelves.artifacts(run.run)
+
+        def work() -> tuple[Evaluation, str | None]:
+            evaluation = workload.evaluate(decode(path.read_bytes(), verify=False), run.experiment.seed)
+            if evaluation.grid_png is None:
+                return evaluation, None
+            with artifacts.create() as sink:
+                sink.write(evaluation.grid_png)
+            return evaluation, sink.sha256
+
+        evaluation, grid_sha256 = await self._in_thread(work)
+        seconds = time.monotonic() - started_s
+        return (ModelEvaluated(self.loop.now_s(), run.run, run.round, evaluation.metrics, grid_sha256, seconds),)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _untold(live: Live, run: Run) -> Iterator[Told]:
+    """Assignments that are over and that the policy was not told of. The last round's wait for their upload."""
+    for round in sorted(live.ledger.pages):
+        for told in live.ledger.told(round):
+            key = (round, told.assignment.device)
+            whole = any(p.phase == Phase.UPLOAD for p in told.phases)
+            if key not in live.told and (whole or round < run.round):
+                yield told
+
+
+def _sampled(run: Run, plan: Plan) -> list[str]:
+    """The devices asked: all free ones in an asynchronous round, a seeded sample in a synchronous one."""
+    settings = run.experiment.round
+    wanted = settings.devices + settings.over_commit
+    if run.asynchronous or len(plan.devices) <= wanted:
+        return sorted(plan.devices)
+    return sorted(random.Random(_seed(run, plan.round, "sample")).sample(sorted(plan.devices), wanted))
+
+
+def _check(decisions: Sequence[Decision], candidates: Sequence[Candidate]) -> None:
+    names = [d.device for d in decisions]
+    if candidates and not decisions:
+        raise PlanFailed(f"the policy chose none of {len(candidates)} devices")
+    if unknown := sorted(set(names) - {c.device for c in candidates}):
+        raise PlanFailed(f"the policy chose devices it was not offered: {', '.join(unknown)}")
+    if len(set(names)) < len(names):
+        raise PlanFailed(f"the policy chose a device twice: {', '.join(names)}")
+    for d in decisions:
+        if d.bits_up not in BITS or d.bits_down not in BITS or d.precision not in PRECISIONS:
+            raise PlanFailed(f"{d.device}: bits {d.bits_up} up, {d.bits_down} down at {d.precision} do not exist")
+        if not 0 < d.width <= 1 or d.train_steps < 1:
+            raise PlanFailed(f"{d.device}: width {d.width} and {d.train_steps} steps cannot be trained")
+
+
+def _assignments(
+    run: Run,
+    round: int,
+    decisions: Sequence[Decision],
+    payloads: Mapping[int, tuple[str, int]],
+    deadline_at_s: float,
+) -> tuple[Assignment, ...]:
+    shards = dict(run.shards)
+    assignments = []
+    for d in decisions:
+        shard = shards.setdefault(d.device, len(shards) % run.experiment.shards)
+        model_sha256, model_bytes = payloads[d.bits_down]
+        counted = run.counted.get(d.device)
+        assignments.append(
+            Assignment(
+                run=run.run,
+                round=round,
+                device=d.device,
+                model_sha256=model_sha256,
+                model_bytes=model_bytes,
+                shard=shard,
+                bits_up=d.bits_up,
+                bits_down=d.bits_down,
+                precision=d.precision,
+                width=d.width,
+                train_steps=d.train_steps,
+                seed=_seed(run, round, f"train/{shard}"),
+                deadline_at_s=deadline_at_s,
+                residual_round=counted.round if counted else None,
+                power_limit_watts=d.power_limit_watts,
+                frequency_hz=d.frequency_hz,
+                predicted=d.predicted,
+            )
+        )
+    return tuple(assignments)
+
+
+def _seed(run: Run, round: int, purpose: str) -> int:
+    """A 63-bit seed for one purpose of one round, the same in every run of the experiment's seed."""
+    text = f"{run.experiment.seed}/{round}/{purpose}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") >> 1

@@ -1,0 +1,275 @@
+"""What can have happened. The log is a sequence of these, and the present is their fold.
+
+Events are frozen, in the past tense, and carry their time and their units. Reading a log that an older
+version wrote must go on working: add fields with defaults, never rename one.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, get_args
+
+from pydantic import TypeAdapter
+
+from fleet.domain import Assignment, Capabilities, Metric, PhaseMeasured
+from fleet.experiment import Experiment
+
+Outcome = Literal["completed", "stopped", "failed"]
+Direction = Literal["up", "down"]
+
+
+@dataclass(frozen=True)
+class CoordinatorStarted:
+    """A coordinator took over the log. Nobody is attached to it yet."""
+
+    at_s: float
+    version: str
+
+
+@dataclass(frozen=True)
+class TimePassed:
+    """The clock reached a moment the machine had asked to be woken at."""
+
+    at_s: float
+
+
+@dataclass(frozen=True)
+class DeviceAttached:
+    """A device opened its stream; `session` tells this stream from the device's earlier ones."""
+
+    at_s: float
+    device: str
+    session: str
+    capabilities: Capabilities
+    metrics_address: str | None
+
+
+@dataclass(frozen=True)
+class DeviceDetached:
+    """The stream `session` of a device ended."""
+
+    at_s: float
+    device: str
+    session: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """An operator asked for an experiment. `key` makes asking twice harmless."""
+
+    at_s: float
+    run: str
+    key: str
+    experiment: Experiment
+
+
+@dataclass(frozen=True)
+class ModelInitialised:
+    """The untrained model is stored."""
+
+    at_s: float
+    run: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class RoundOpened:
+    """A plan was made: who does what, with the predicted joules and seconds of each assignment."""
+
+    at_s: float
+    run: str
+    round: int
+    assignments: tuple[Assignment, ...]
+    deadline_at_s: float
+
+
+@dataclass(frozen=True)
+class DevicesAssigned:
+    """Free devices joined an open asynchronous round."""
+
+    at_s: float
+    run: str
+    round: int
+    assignments: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True)
+class AssignmentFailed:
+    """A device gave its assignment up."""
+
+    at_s: float
+    run: str
+    round: int
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AssignmentExpired:
+    """An asynchronous assignment was not delivered by its deadline."""
+
+    at_s: float
+    run: str
+    round: int
+    device: str
+
+
+@dataclass(frozen=True)
+class UpdateReceived:
+    """A device's update is stored and sound. `samples` is its weight in the mean."""
+
+    at_s: float
+    run: str
+    round: int
+    device: str
+    sha256: str
+    size_bytes: int
+    samples: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class UpdateRefused:
+    """An assigned device sent something that could not be counted."""
+
+    at_s: float
+    run: str
+    round: int
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BytesMoved:
+    """Bytes of one transfer as counted on the wire: payload, message and frame headers, also of cut streams."""
+
+    at_s: float
+    run: str
+    round: int
+    device: str
+    direction: Direction
+    wire_bytes: int
+
+
+@dataclass(frozen=True)
+class EnergyMeasured:
+    """A device's window of one phase."""
+
+    at_s: float
+    run: str
+    device: str
+    measured: PhaseMeasured
+
+
+@dataclass(frozen=True)
+class RoundClosed:
+    """No more updates are taken; `devices` delivered, `lost` did not."""
+
+    at_s: float
+    run: str
+    round: int
+    devices: tuple[str, ...]
+    lost: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class RoundFailed:
+    """The round made no model; the next one starts from the same."""
+
+    at_s: float
+    run: str
+    round: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModelAggregated:
+    """The closed round's updates made a new model, in device order."""
+
+    at_s: float
+    run: str
+    round: int
+    sha256: str
+    size_bytes: int
+    optimizer_state: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ModelEvaluated:
+    """What was found out about the model of `round` (0: the untrained one)."""
+
+    at_s: float
+    run: str
+    round: int
+    metrics: tuple[Metric, ...]
+    grid_sha256: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BlobsDropped:
+    """Blobs nothing refers to any more were deleted."""
+
+    at_s: float
+    run: str
+    blobs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """The run is over."""
+
+    at_s: float
+    run: str
+    outcome: Outcome
+    reason: str | None
+
+
+Event = (
+    CoordinatorStarted
+    | TimePassed
+    | DeviceAttached
+    | DeviceDetached
+    | RunStarted
+    | ModelInitialised
+    | RoundOpened
+    | DevicesAssigned
+    | AssignmentFailed
+    | AssignmentExpired
+    | UpdateReceived
+    | UpdateRefused
+    | BytesMoved
+    | EnergyMeasured
+    | RoundClosed
+    | RoundFailed
+    | ModelAggregated
+    | ModelEvaluated
+    | BlobsDropped
+    | RunEnded
+)
+
+KINDS: dict[str, type[Event]] = {c.__name__: c for c in get_args(Event)}
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter(KINDS[kind])
+
+
+def to_json(event: Event) -> str:
+    """The body of an event as it stands in the log."""
+    return _adapter(type(event).__name__).dump_json(event).decode()
+
+
+def from_json(kind: str, body: str) -> Event:
+    """The event of class `kind` with this body; KeyError or pydantic.ValidationError if it is none."""
+    event: Event = _adapter(kind).validate_json(body)
+    return event
+
+
+def run_of(event: Event) -> str | None:
+    """The run an event belongs to; None for those of devices and of the coordinator."""
+    return getattr(event, "run", None)

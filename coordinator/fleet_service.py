@@ -1,0 +1,232 @@
+"""The service that agents call. It translates; it decides nothing and catches nothing."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import grpc
+
+from coordinator.aggregate import check_update, shapes
+from coordinator.blobs import Receiving
+from coordinator.effects import Effects
+from coordinator.events import (
+    AssignmentFailed,
+    BytesMoved,
+    DeviceAttached,
+    DeviceDetached,
+    Direction,
+    EnergyMeasured,
+    UpdateReceived,
+    UpdateRefused,
+)
+from coordinator.loop import Loop
+from coordinator.machine import Admission, admit
+from coordinator.sessions import HEARTBEAT_INTERVAL_S, Session, Sessions
+from coordinator.shelves import Shelves, checked_name
+from fleet import wire
+from fleet.domain import (
+    AgentMessage,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    MeasurementAck,
+    PhaseMeasured,
+    Progress,
+    TaskFailed,
+    UpdateHeader,
+    Welcome,
+)
+from fleet.errors import BadRequest, ProtocolMismatch, StrangerUpdate, UnknownDevice, WattbedError, WrongOffset
+from fleet.rpc import CHUNK_BYTES, FRAME_BYTES, PROTOCOL_VERSION
+from fleet.v1 import fleet_pb2, fleet_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class FleetService(fleet_pb2_grpc.FleetServicer):
+    """Attach, StatBlob, GetBlob, PutBlob."""
+
+    def __init__(self, loop: Loop, effects: Effects, sessions: Sessions, shelves: Shelves) -> None:
+        self._loop = loop
+        self._effects = effects
+        self._sessions = sessions
+        self._shelves = shelves
+
+    async def Attach(  # noqa: N802
+        self, requests: AsyncIterator[Any], context: Context
+    ) -> AsyncIterator[Any]:
+        """One device's control stream, from its hello to its end."""
+        hello = wire.unwrap(await _first(requests))
+        if not isinstance(hello, Hello):
+            raise BadRequest(f"a stream starts with Hello, not {type(hello).__name__}")
+        _check_protocol(hello.protocol_version)
+        session = Session(secrets.token_hex(8), checked_name("device", hello.device))
+        self._sessions.open(session)
+        try:
+            await self._loop.submit(
+                DeviceAttached(
+                    self._loop.now_s(), hello.device, session.name, hello.capabilities, hello.metrics_address
+                )
+            )
+            yield wire.envelope(Welcome(PROTOCOL_VERSION, HEARTBEAT_INTERVAL_S, self._loop.now_s()))
+            reader = asyncio.create_task(self._hear(session, requests))
+            while message := await session.outgoing.get():
+                yield wire.envelope(message)
+            await _finish(reader)
+        finally:
+            self._sessions.close(session)
+            reason = session.ended or "the stream was cut"
+            self._loop.post(DeviceDetached(self._loop.now_s(), hello.device, session.name, reason))
+
+    async def _hear(self, session: Session, requests: AsyncIterator[Any]) -> None:
+        try:
+            async for request in requests:
+                session.heard_s = time.monotonic()
+                await self._take(session, wire.unwrap(request))
+            session.end("the agent ended the stream")
+        except asyncio.CancelledError:
+            session.end("the stream was cut")
+            raise
+        except WattbedError as error:
+            session.end(str(error))
+            raise
+
+    async def _take(self, session: Session, message: AgentMessage) -> None:
+        match message:
+            case Heartbeat():
+                session.heartbeat = message
+                session.send(HeartbeatAck(message.sequence))
+            case Progress():
+                self._sessions.progressed(session, message)
+            case PhaseMeasured():
+                self._must_be_assigned(message.run, message.round, session.device)
+                await self._loop.submit(EnergyMeasured(self._loop.now_s(), message.run, session.device, message))
+                session.send(MeasurementAck(message.window))
+            case TaskFailed():
+                self._must_be_assigned(message.run, message.round, session.device)
+                await self._loop.submit(
+                    AssignmentFailed(
+                        self._loop.now_s(), message.run, message.round, session.device, message.reason
+                    )
+                )
+            case _:
+                raise BadRequest(f"{type(message).__name__} comes once, at the start of a stream")
+
+    async def StatBlob(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """How much of a device's upload is here."""
+        self._must_be_assigned(request.run, request.round, request.device)
+        held, complete = self._shelves.updates(request.run, request.device).held(request.sha256)
+        return fleet_pb2.StatBlobResponse(held_bytes=held, complete=complete)
+
+    async def GetBlob(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
+        """A model payload from an offset on; what was sent is counted, also when the stream is cut."""
+        self._must_be_assigned(request.run, request.round, request.device)
+        models = self._shelves.models(request.run)
+        chunks = models.read(request.sha256, request.offset_bytes, CHUNK_BYTES)
+        sent = FRAME_BYTES + request.ByteSize()
+        try:
+            while chunk := await asyncio.to_thread(next, chunks, b""):
+                message = fleet_pb2.BlobChunk(data=chunk)
+                yield message
+                sent += FRAME_BYTES + message.ByteSize()
+        finally:
+            self._moved(request, "down", sent)
+
+    async def PutBlob(self, requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: N802
+        """One update; durable, checked and in the log when the answer goes out."""
+        first = await _first(requests)
+        if first.WhichOneof("message") != "header":
+            raise BadRequest("an upload starts with its header")
+        header: UpdateHeader = wire.from_proto(first.header)
+        _check_protocol(header.protocol_version)
+        if header.samples < 1:
+            raise BadRequest(f"the update of {header.device} was trained on {header.samples} samples")
+        try:
+            fresh = await self._receive(header, first, requests)
+        except WattbedError as error:
+            if header.run in self._loop.state.runs and self._is_assigned(header.run, header.round, header.device):
+                self._loop.post(
+                    UpdateRefused(self._loop.now_s(), header.run, header.round, header.device, str(error))
+                )
+            raise
+        return fleet_pb2.PutBlobResponse(fresh=fresh)
+
+    async def _receive(self, header: UpdateHeader, first: Any, requests: AsyncIterator[Any]) -> bool:
+        run = self._loop.state.run(header.run)
+        if admit(run, header.round, header.device, header.sha256) is Admission.DUPLICATE:
+            return False
+        blobs = self._shelves.updates(header.run, header.device)
+        receiving = await asyncio.to_thread(blobs.receive, header.sha256, header.size_bytes, header.offset_bytes)
+        moved, held = FRAME_BYTES + first.ByteSize(), header.offset_bytes
+        try:
+            async for request in requests:
+                moved += FRAME_BYTES + request.ByteSize()
+                await asyncio.to_thread(receiving.write, request.data)
+                held += len(request.data)
+            if held < header.size_bytes:  # a cut connection looks like an end: what came is kept
+                raise WrongOffset(
+                    f"the upload of {header.device} ended at byte {held} of {header.size_bytes}; resume from there"
+                )
+            await asyncio.to_thread(receiving.commit)
+        except BaseException:
+            await _suspend(receiving)
+            raise
+        finally:
+            self._moved(header, "up", moved)
+        try:
+            expected = await asyncio.to_thread(shapes, self._shelves.models(run.run), run.model_sha256)
+            await asyncio.to_thread(check_update, blobs, header.sha256, expected)
+            await self._loop.submit(
+                UpdateReceived(
+                    at_s=self._loop.now_s(),
+                    run=header.run,
+                    round=header.round,
+                    device=header.device,
+                    sha256=header.sha256,
+                    size_bytes=header.size_bytes,
+                    samples=header.samples,
+                    loss=header.loss,
+                )
+            )
+        except WattbedError:
+            blobs.drop(header.sha256)
+            raise
+        return True
+
+    def _moved(self, who: Any, direction: Direction, wire_bytes: int) -> None:
+        self._loop.post(BytesMoved(self._loop.now_s(), who.run, who.round, who.device, direction, wire_bytes))
+
+    def _is_assigned(self, run: str, round: int, device: str) -> bool:
+        return self._effects.ledger(run).has(round, device)
+
+    def _must_be_assigned(self, run: str, round: int, device: str) -> None:
+        if device not in self._loop.state.devices:
+            raise UnknownDevice(f"no device {device!r} has attached")
+        if not self._is_assigned(run, round, device):
+            raise StrangerUpdate(f"device {device} was not asked to train in round {round} of run {run}")
+
+
+async def _first(requests: AsyncIterator[Any]) -> Any:
+    async for request in requests:
+        return request
+    raise BadRequest("the stream ended before its first message")
+
+
+async def _finish(reader: asyncio.Task[None]) -> None:
+    """Ends the reader; raises what it could not take."""
+    reader.cancel()
+    with suppress(asyncio.CancelledError):
+        await reader
+
+
+async def _suspend(receiving: Receiving) -> None:
+    """Keeps what came of a cut upload. Shielded: this runs while the call is being cancelled."""
+    await asyncio.shield(asyncio.to_thread(receiving.suspend))
+
+
+def _check_protocol(theirs: int) -> None:
+    if theirs != PROTOCOL_VERSION:
+        raise ProtocolMismatch(f"the agent speaks protocol version {theirs}, this coordinator {PROTOCOL_VERSION}")

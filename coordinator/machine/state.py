@@ -1,0 +1,113 @@
+"""The present: what a fold of the log knows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fleet.domain import Assignment, Capabilities
+from fleet.errors import UnknownRun
+from fleet.experiment import Experiment
+
+
+class RunPhase(StrEnum):
+    """Where a run stands. What is due in each phase: see coordinator.machine.todo."""
+
+    INITIALISING = "initialising"
+    EVALUATING = "evaluating"
+    PLANNING = "planning"
+    TRAINING = "training"
+    AGGREGATING = "aggregating"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more will happen in this run."""
+        return self in (RunPhase.COMPLETED, RunPhase.STOPPED, RunPhase.FAILED)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that has been here. `session` None: not attached now."""
+
+    name: str
+    capabilities: Capabilities
+    metrics_address: str | None
+    session: str | None
+    changed_at_s: float
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """An assignment that is with its device, or waits for it."""
+
+    assignment: Assignment
+    at_s: float
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An update that is in, of the model of `round`."""
+
+    round: int
+    sha256: str
+    size_bytes: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment on its way.
+
+    `round` is the round that is open, or was last. `outstanding`, `arrived` and `given_up` are by device;
+    `closing` are the arrivals that are being made into a model. `counted` is each device's last arrival
+    that became part of one. `models` are the payloads that assignments start from, and `unused` what may be
+    deleted: "models/SHA256" or "updates/DEVICE/SHA256".
+    """
+
+    run: str
+    key: str
+    experiment: Experiment
+    started_at_s: float
+    phase: RunPhase = RunPhase.INITIALISING
+    round: int = 0
+    model_sha256: str = ""
+    model_bytes: int = 0
+    optimizer_state: str | None = None
+    opened_at_s: float = 0.0
+    deadline_at_s: float = 0.0
+    target: int = 0
+    outstanding: Mapping[str, Outstanding] = field(default_factory=dict)
+    arrived: Mapping[str, Arrival] = field(default_factory=dict)
+    given_up: Mapping[str, str] = field(default_factory=dict)
+    closing: Mapping[str, Arrival] = field(default_factory=dict)
+    counted: Mapping[str, Arrival] = field(default_factory=dict)
+    shards: Mapping[str, int] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    failures: int = 0
+    ended_at_s: float | None = None
+    reason: str | None = None
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether rounds are buffered (FedBuff) instead of synchronous."""
+        return self.experiment.round.mode == "async"
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything: devices and runs by name, and the time of the latest event."""
+
+    now_s: float = 0.0
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    runs: Mapping[str, Run] = field(default_factory=dict)
+
+    def run(self, name: str) -> Run:
+        """The run called `name`; UnknownRun says which there are."""
+        try:
+            return self.runs[name]
+        except KeyError:
+            known = ", ".join(list(self.runs)[-5:]) or "none"
+            raise UnknownRun(f"no run {name!r}; the latest are: {known}") from None

@@ -1,0 +1,190 @@
+"""The service that the `wattbed` command calls. It translates; it decides nothing and catches nothing."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
+from hashlib import sha256
+from typing import Any
+
+import grpc
+from pydantic_core import to_jsonable_python
+
+from coordinator.effects import Effects
+from coordinator.events import RunEnded, RunStarted
+from coordinator.ledger import summary
+from coordinator.loop import Loop
+from coordinator.machine import Run, State, fold
+from coordinator.sessions import Sessions
+from coordinator.shelves import Shelves
+from coordinator.store import Store
+from fleet import wire
+from fleet.domain import DeviceProgress, DeviceSummary, LoggedEvent, Progress
+from fleet.errors import BadExperiment, IllegalMove, UnknownBlob
+from fleet.experiment import Experiment, parse
+from fleet.rpc import CHUNK_BYTES
+from fleet.v1 import fleet_pb2, operator_pb2, operator_pb2_grpc
+from optimizer.policy import load as load_policy
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Followers:
+    """Who wants to see progress: called with each device's, whatever its run."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[LoggedEvent | DeviceProgress]] = set()
+
+    def progressed(self, device: str, progress: Progress) -> None:
+        """Passes one device's progress on."""
+        for queue in self._queues:
+            queue.put_nowait(DeviceProgress(device, progress))
+
+    def join(self) -> asyncio.Queue[LoggedEvent | DeviceProgress]:
+        """A queue that gets all progress from now on."""
+        queue: asyncio.Queue[LoggedEvent | DeviceProgress] = asyncio.Queue()
+        self._queues.add(queue)
+        return queue
+
+    def leave(self, queue: asyncio.Queue[LoggedEvent | DeviceProgress]) -> None:
+        """Ends it."""
+        self._queues.discard(queue)
+
+
+class OperatorService(operator_pb2_grpc.OperatorServicer):
+    """Runs, devices, reports."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        effects: Effects,
+        store: Store,
+        sessions: Sessions,
+        shelves: Shelves,
+        followers: Followers,
+    ) -> None:
+        self._loop = loop
+        self._effects = effects
+        self._store = store
+        self._sessions = sessions
+        self._shelves = shelves
+        self._followers = followers
+
+    async def StartRun(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Starts an experiment, once it is sure that it can be read and that its data are here."""
+        for run in self._loop.state.runs.values():
+            if request.idempotency_key and run.key == request.idempotency_key:
+                return operator_pb2.StartRunResponse(run=run.run)
+        try:
+            values = json.loads(request.experiment_json)
+        except json.JSONDecodeError as error:
+            raise BadExperiment(f"the experiment is not JSON: {error}") from error
+        experiment = parse(Experiment, values, where="experiment")
+        load_policy(experiment.policy.name, experiment.policy.options)
+        await asyncio.to_thread(self._effects.workload(experiment).check)
+        name = f"{experiment.name}-{len(self._loop.state.runs) + 1}"
+        await self._loop.submit(RunStarted(self._loop.now_s(), name, request.idempotency_key, experiment))
+        return operator_pb2.StartRunResponse(run=name)
+
+    async def StopRun(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Stops a run; IllegalMove if it is over."""
+        run = self._loop.state.run(request.run)
+        if run.phase.ended:
+            raise IllegalMove(f"run {run.run} is over: {run.phase}")
+        await self._loop.submit(RunEnded(self._loop.now_s(), run.run, "stopped", request.reason or None))
+        return operator_pb2.StopRunResponse(run=wire.to_proto(summary(self._loop.state.run(request.run))))
+
+    async def ListRuns(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """All runs, the oldest first."""
+        runs = [wire.to_proto(summary(run)) for run in self._loop.state.runs.values()]
+        return operator_pb2.ListRunsResponse(runs=runs)
+
+    async def WatchRun(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
+        """The run's story from `after_seq` on, until it ends."""
+        self._loop.state.run(request.run)
+        queue = self._followers.join()
+        unwatch = self._loop.watch(request.run, queue.put_nowait)
+        try:
+            last = request.after_seq
+            for event in list(self._store.read(request.run, request.after_seq)):
+                yield operator_pb2.WatchRunResponse(event=wire.to_proto(event))
+                last = event.seq
+            while not (self._loop.state.run(request.run).phase.ended and queue.empty()):
+                message = await queue.get()
+                if isinstance(message, LoggedEvent):
+                    if message.seq > last:
+                        yield operator_pb2.WatchRunResponse(event=wire.to_proto(message))
+                elif message.progress.run == request.run:
+                    yield operator_pb2.WatchRunResponse(progress=wire.to_proto(message))
+        finally:
+            unwatch()
+            self._followers.leave(queue)
+
+    async def ListDevices(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """All devices that were ever here."""
+        devices = [wire.to_proto(d) for d in summaries(self._loop.state, self._sessions)]
+        return operator_pb2.ListDevicesResponse(devices=devices)
+
+    async def GetReport(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """The ledger of a run."""
+        run = self._loop.state.run(request.run)
+        report = self._effects.ledger(request.run).report(run, self._loop.state.devices)
+        return wire.to_proto(report)
+
+    async def ReplayRun(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Folds the run's log anew."""
+        live = self._loop.state.run(request.run)
+        events = list(self._store.events(request.run))
+        anew = fold(events).run(request.run)
+        return operator_pb2.ReplayRunResponse(
+            events=len(events),
+            same_state=digest(anew) == digest(live),
+            state_sha256=digest(anew),
+            run=wire.to_proto(summary(anew)),
+        )
+
+    async def GetArtifact(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
+        """A blob that the run's report names: a grid or a model."""
+        self._loop.state.run(request.run)
+        shelves = (self._shelves.artifacts(request.run), self._shelves.models(request.run))
+        store = next((s for s in shelves if s.has(request.sha256)), None)
+        if store is None:
+            raise UnknownBlob(f"run {request.run} keeps no blob {request.sha256}; only its last model is kept")
+        for chunk in store.read(request.sha256, 0, CHUNK_BYTES):
+            yield fleet_pb2.BlobChunk(data=chunk)
+
+
+def digest(run: Run) -> str:
+    """sha256 of a run's state, the same for the same state."""
+    values = to_jsonable_python(asdict(replace(run, experiment=run.experiment.model_dump(mode="json"))))  # type: ignore[arg-type]
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def summaries(state: State, sessions: Sessions) -> list[DeviceSummary]:
+    """One line about each device, with its latest power and what it works on."""
+    lines = []
+    for device in state.devices.values():
+        session = sessions.find(device.name, device.session) if device.session else None
+        working = _working_on(state, device.name) if session else None
+        lines.append(
+            DeviceSummary(
+                device=device.name,
+                capabilities=device.capabilities,
+                attached=session is not None,
+                changed_at_s=device.changed_at_s,
+                metrics_address=device.metrics_address,
+                power=session.heartbeat.power if session and session.heartbeat else (),
+                run=working[0] if working else None,
+                round=working[1] if working else None,
+            )
+        )
+    return lines
+
+
+def _working_on(state: State, device: str) -> tuple[str, int] | None:
+    waiting = [
+        (run.outstanding[device].at_s, run.run, run.outstanding[device].assignment.round)
+        for run in state.runs.values()
+        if device in run.outstanding
+    ]
+    return min(waiting)[1:] if waiting else None

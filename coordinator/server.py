@@ -1,0 +1,110 @@
+"""One coordinator, put together: log, blobs, loop, effects, services and pages."""
+
+import asyncio
+import fcntl
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
+
+from coordinator.effects import Effects
+from coordinator.fleet_service import FleetService
+from coordinator.http import serve as serve_http
+from coordinator.loop import Loop
+from coordinator.operator_service import Followers, OperatorService
+from coordinator.sessions import Sessions
+from coordinator.shelves import Shelves
+from coordinator.store import Store
+from fleet.errors import AddressInUse
+from fleet.rpc import SERVER_OPTIONS, ErrorInterceptor
+from fleet.v1 import fleet_pb2, fleet_pb2_grpc, operator_pb2, operator_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Facts of the deployment. `listen` and `http` are host:port; port 0 lets the system choose."""
+
+    listen: str
+    http: str
+    state: Path
+    data: Path | None
+    version: str
+
+
+async def run(settings: Settings, ready: asyncio.Future[tuple[int, int]], stopping: asyncio.Event) -> None:
+    """Serves until `stopping` is set; `ready` gets the gRPC and HTTP ports.
+
+    AddressInUse: something else listens there, or another coordinator uses the state folder.
+    """
+    settings.state.mkdir(parents=True, exist_ok=True)
+    with _alone_in(settings.state):
+        store = Store(settings.state / "log.sqlite")
+        shelves = Shelves(settings.state / "blobs")
+        followers = Followers()
+        sessions = Sessions(followers.progressed)
+        effects = Effects(store, shelves, sessions, settings.data)
+        loop = effects.loop = Loop(store, effects.execute, settings.version)
+        server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=SERVER_OPTIONS)
+        fleet_pb2_grpc.add_FleetServicer_to_server(FleetService(loop, effects, sessions, shelves), server)
+        operator_pb2_grpc.add_OperatorServicer_to_server(
+            OperatorService(loop, effects, store, sessions, shelves, followers), server
+        )
+        status = await _describe(server)
+        try:
+            port = server.add_insecure_port(settings.listen)
+        except RuntimeError as error:
+            raise AddressInUse(f"cannot listen on {settings.listen}: the port is in use") from error
+        pages, http_port = serve_http(settings.http, loop, sessions)
+        await server.start()
+        watchdog = asyncio.create_task(sessions.end_the_silent())
+        ready.set_result((port, http_port))
+        log.info("listening on port %d, pages on port %d", port, http_port)
+        await stopping.wait()
+        await status.enter_graceful_shutdown()
+        watchdog.cancel()
+        sessions.end_all("the coordinator is stopping")
+        await server.stop(grace=2.0)
+        await loop.stop()
+        pages.shutdown()
+        store.close()
+
+
+async def _describe(server: grpc.aio.Server) -> health.HealthServicer:
+    """Health checking and reflection."""
+    status = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    services = [
+        fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name,
+        operator_pb2.DESCRIPTOR.services_by_name["Operator"].full_name,
+    ]
+    for name in ("", *services):
+        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+    reflection.enable_server_reflection((*services, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
+    return status
+
+
+class _alone_in:  # noqa: N801
+    """Holds the state folder: two coordinators on one log would both be the single writer."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+
+    def __enter__(self) -> None:
+        self._file = self._path.open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise AddressInUse(f"another coordinator uses {self._path.parent}") from error
+
+    def __exit__(self, *exc: object) -> None:
+        with suppress(OSError):
+            self._file.close()

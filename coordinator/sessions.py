@@ -1,0 +1,77 @@
+"""The streams that are open now, and what came over them that is not worth an event. Gone with the process."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fleet.domain import CoordinatorMessage, Heartbeat, Progress
+
+HEARTBEAT_INTERVAL_S = 2.0
+SILENCE_S = 4.5
+"""A device that was silent for so long is detached: two heartbeats and a little."""
+
+
+@dataclass(eq=False)
+class Session:
+    """One stream of one device. `ended` is why it must end, once it must."""
+
+    name: str
+    device: str
+    outgoing: asyncio.Queue[CoordinatorMessage | None] = field(default_factory=asyncio.Queue)
+    heard_s: float = field(default_factory=time.monotonic)
+    heartbeat: Heartbeat | None = None
+    progress: Progress | None = None
+    ended: str | None = None
+
+    def send(self, message: CoordinatorMessage) -> None:
+        """Queues a message for the device."""
+        self.outgoing.put_nowait(message)
+
+    def end(self, reason: str) -> None:
+        """Has the stream end; the first reason counts."""
+        self.ended = self.ended or reason
+        self.outgoing.put_nowait(None)
+
+
+class Sessions:
+    """The newest stream of each device."""
+
+    def __init__(self, on_progress: Callable[[str, Progress], None]) -> None:
+        self._by_device: dict[str, Session] = {}
+        self._on_progress = on_progress
+
+    def open(self, session: Session) -> None:
+        """Makes `session` the one of its device; the device's older stream ends."""
+        if older := self._by_device.get(session.device):
+            older.end("the device opened a newer stream")
+        self._by_device[session.device] = session
+
+    def close(self, session: Session) -> None:
+        """Forgets `session`, if it is still the one of its device."""
+        if self._by_device.get(session.device) is session:
+            del self._by_device[session.device]
+
+    def find(self, device: str, name: str | None = None) -> Session | None:
+        """The device's session, if there is one (and it is the one called `name`)."""
+        session = self._by_device.get(device)
+        return session if session and name in (None, session.name) else None
+
+    def end_all(self, reason: str) -> None:
+        """Has every stream end."""
+        for session in list(self._by_device.values()):
+            session.end(reason)
+
+    def progressed(self, session: Session, progress: Progress) -> None:
+        """Keeps the latest progress and passes it on."""
+        session.progress = progress
+        self._on_progress(session.device, progress)
+
+    async def end_the_silent(self) -> None:
+        """Never returns: ends each stream that has been silent for SILENCE_S."""
+        while True:
+            await asyncio.sleep(0.5)
+            oldest = time.monotonic() - SILENCE_S
+            for session in list(self._by_device.values()):
+                if session.heard_s < oldest and session.ended is None:
+                    session.end(f"silent for {SILENCE_S} s")

@@ -1,0 +1,60 @@
+"""Where the blobs of a run stand: its models, each device's updates, and what reports show.
+
+    <folder>/<run>/models   updates/<device>   artifacts
+
+A shelf per device: two devices that send the same bytes never share a file, so dropping one's update
+never takes another's.
+"""
+
+import re
+import threading
+from pathlib import Path
+
+from coordinator.blobs import BlobStore
+from fleet.errors import BadRequest
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def checked_name(what: str, name: str) -> str:
+    """`name`, if it may be the name of a device or run (and so of a file); BadRequest otherwise."""
+    if not _NAME.fullmatch(name):
+        raise BadRequest(
+            f"{what} {name[:80]!r}: a name has 1 to 64 letters, digits, dots, dashes or underscores, "
+            "and starts with a letter or digit"
+        )
+    return name
+
+
+class Shelves:
+    """All blob stores under one folder, made when first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stores: dict[tuple[str, ...], BlobStore] = {}
+        self._lock = threading.Lock()
+        self._mapping = threading.Lock()
+
+    def models(self, run: str) -> BlobStore:
+        """Models, downlink payloads and the server optimiser's state."""
+        return self._store(run, "models")
+
+    def updates(self, run: str, device: str) -> BlobStore:
+        """What one device sends."""
+        return self._store(run, "updates", checked_name("device", device))
+
+    def artifacts(self, run: str) -> BlobStore:
+        """Sample grids and the like: kept."""
+        return self._store(run, "artifacts")
+
+    def drop(self, run: str, path: str) -> None:
+        """Deletes what the machine calls "models/SHA256" or "updates/DEVICE/SHA256"."""
+        *shelf, sha256 = path.split("/")
+        self._store(run, *shelf).drop(sha256)
+
+    def _store(self, run: str, *shelf: str) -> BlobStore:
+        key = (checked_name("run", run), *shelf)
+        with self._lock:
+            if key not in self._stores:
+                self._stores[key] = BlobStore(self._folder.joinpath(*key), self._mapping)
+            return self._stores[key]

@@ -1,0 +1,83 @@
+"""The log: one SQLite file, append-only, durable before anyone hears of it."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from coordinator.events import Event, from_json, run_of, to_json
+from fleet.domain import LoggedEvent
+from fleet.errors import StorageFull, WattbedError
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    at_s REAL NOT NULL,
+    run TEXT,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_by_run ON events (run, seq);
+CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+"""
+
+
+class Store:
+    """The log at `path`, or in memory for ":memory:"."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        except sqlite3.DatabaseError as error:
+            raise WattbedError(f"{path}: cannot be used as the log: {error}") from error
+        if version not in (0, SCHEMA_VERSION):
+            raise WattbedError(f"{path}: schema {version}; this version of wattbed reads {SCHEMA_VERSION}")
+
+    def append(self, events: Sequence[Event]) -> list[LoggedEvent]:
+        """Writes all of `events` or none, and gives them back with their numbers.
+
+        StorageFull: the disk has no room, nothing was written.
+        """
+        rows = [(e.at_s, run_of(e), type(e).__name__, to_json(e)) for e in events]
+        logged = []
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for at_s, run, kind, body in rows:
+                cursor = self._db.execute(
+                    "INSERT INTO events (at_s, run, kind, body) VALUES (?, ?, ?, ?)", (at_s, run, kind, body)
+                )
+                logged.append(LoggedEvent(cursor.lastrowid or 0, at_s, kind, body))
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise StorageFull(f"{self._path}: {len(rows)} events could not be written: {error}") from error
+        return logged
+
+    def read(self, run: str | None = None, after_seq: int = 0) -> Iterator[LoggedEvent]:
+        """Events after number `after_seq`, of one run or of all, in order."""
+        query = "SELECT seq, at_s, kind, body FROM events WHERE seq > ?"
+        parameters: tuple[int | str, ...] = (after_seq,)
+        if run is not None:
+            query, parameters = query + " AND run = ?", (after_seq, run)
+        for row in self._db.execute(query + " ORDER BY seq", parameters):
+            yield LoggedEvent(*row)
+
+    def events(self, run: str | None = None) -> Iterator[Event]:
+        """The same, as events."""
+        for logged in self.read(run):
+            yield from_json(logged.kind, logged.json)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._db.close()

@@ -1,0 +1,75 @@
+"""Counters over the whole log, for Prometheus: they only go up, also over restarts of the coordinator."""
+
+from collections import Counter, defaultdict
+
+from coordinator.events import (
+    BytesMoved,
+    DevicesAssigned,
+    EnergyMeasured,
+    Event,
+    ModelAggregated,
+    ModelEvaluated,
+    RoundFailed,
+    RoundOpened,
+    RunEnded,
+    UpdateReceived,
+    UpdateRefused,
+)
+from fleet.domain import Metric
+
+
+class Totals:
+    """A fold of the log into label sets. Device and phase are bounded; no run id is a label."""
+
+    def __init__(self) -> None:
+        self.joules: defaultdict[tuple[str, str, str, str, str], float] = defaultdict(float)
+        self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self.windows: Counter[tuple[str, str]] = Counter()
+        self.unmeasured_windows: Counter[tuple[str, str]] = Counter()
+        self.wire_bytes: Counter[tuple[str, str]] = Counter()
+        self.update_bytes: Counter[str] = Counter()
+        self.updates: Counter[tuple[str, str]] = Counter()
+        self.predicted_joules: defaultdict[str, float] = defaultdict(float)
+        self.predicted_seconds: defaultdict[str, float] = defaultdict(float)
+        self.rounds: Counter[str] = Counter()
+        self.runs_ended: Counter[str] = Counter()
+        self.aggregate_seconds = 0.0
+        self.evaluations: dict[str, tuple[Metric, ...]] = {}
+        self.events = 0
+
+    def count(self, event: Event) -> None:
+        """Enters one event."""
+        self.events += 1
+        match event:
+            case EnergyMeasured(device=device, measured=measured):
+                phase = measured.phase.value
+                self.seconds[device, phase] += measured.seconds
+                self.windows[device, phase] += 1
+                if not any(r.joules is not None for r in measured.readings):
+                    self.unmeasured_windows[device, phase] += 1
+                for r in measured.readings:
+                    if r.joules is not None:
+                        self.joules[device, phase, r.component, r.source, r.quality.value] += r.joules
+            case BytesMoved():
+                self.wire_bytes[event.device, event.direction] += event.wire_bytes
+            case UpdateReceived():
+                self.update_bytes[event.device] += event.size_bytes
+                self.updates[event.device, "received"] += 1
+            case UpdateRefused():
+                self.updates[event.device, "refused"] += 1
+            case RoundOpened() | DevicesAssigned():
+                for a in event.assignments:
+                    if a.predicted.joules is not None:
+                        self.predicted_joules[a.device] += a.predicted.joules
+                    if a.predicted.seconds is not None:
+                        self.predicted_seconds[a.device] += a.predicted.seconds
+            case ModelAggregated():
+                self.rounds["aggregated"] += 1
+                self.aggregate_seconds += event.seconds
+            case RoundFailed():
+                self.rounds["failed"] += 1
+            case ModelEvaluated():
+                self.evaluations[event.run] = event.metrics
+            case RunEnded():
+                self.runs_ended[event.outcome] += 1
+                self.evaluations.pop(event.run, None)
