@@ -1,0 +1,56 @@
+"""The baseline every other policy is held against: the same settings in every round."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from fleet.experiment import BITS, Section, parse
+from optimizer.forecast import Forecast
+from optimizer.policy import Candidate, Decision, Told
+
+
+class FixedOptions(Section):
+    """`bits_up` goes round the devices in the order of their names; the rest is the same for all."""
+
+    bits_up: tuple[int, ...] = Field(min_length=1)
+    bits_down: int
+    precision: Literal["fp32", "bf16"]
+    width: float = Field(gt=0, le=1)
+    train_steps: int = Field(ge=1)
+
+    @field_validator("bits_up", "bits_down")
+    @classmethod
+    def _supported(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        for bits in value if isinstance(value, tuple) else (value,):
+            if bits not in BITS:
+                raise ValueError(f"bits must be 2 to 16 or 32, not {bits}")
+        return value
+
+
+class FixedPolicy:
+    """Asks every candidate for the same work, at the bits of its place in the list."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = parse(FixedOptions, options, where="policy.options")
+        self._forecast = Forecast()
+
+    def ask(self, round: int, candidates: Sequence[Candidate]) -> tuple[Decision, ...]:
+        """See Policy. Predictions are medians of what the same device's earlier rounds came to."""
+        o = self._options
+        return tuple(
+            Decision(
+                device=c.device,
+                bits_up=o.bits_up[index % len(o.bits_up)],
+                bits_down=o.bits_down,
+                precision=o.precision,
+                width=o.width,
+                train_steps=o.train_steps,
+                predicted=self._forecast.predict(c.device, o.width, o.precision, o.train_steps),
+            )
+            for index, c in enumerate(candidates)
+        )
+
+    def tell(self, told: Told) -> None:
+        """See Policy."""
+        self._forecast.add(told)

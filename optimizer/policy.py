@@ -1,0 +1,68 @@
+"""What wattbed asks of a policy: asked before each round, told what each assignment came to.
+
+[project.entry-points."wattbed.policies"]
+mine = "my_package:MyPolicy"
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from fleet.domain import Assignment, Capabilities, PhaseReport, Prediction
+from fleet.errors import BadExperiment
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A device that may be asked to train."""
+
+    device: str
+    capabilities: Capabilities
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one device should do, and what that is expected to cost."""
+
+    device: str
+    bits_up: int
+    bits_down: int
+    precision: str
+    width: float
+    train_steps: int
+    predicted: Prediction
+    power_limit_watts: float | None = None
+    frequency_hz: float | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an assignment came to: its windows by phase, and the bytes counted on the wire."""
+
+    assignment: Assignment
+    phases: tuple[PhaseReport, ...]
+    wire_up_bytes: int
+    wire_down_bytes: int
+
+
+class Policy(Protocol):
+    """Decides bits, precision, width and steps. The same history gives the same decisions."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        """Checks `options`; BadExperiment names a wrong key."""
+
+    def ask(self, round: int, candidates: Sequence[Candidate]) -> tuple[Decision, ...]:
+        """One decision for each candidate that takes part in `round`. Candidates come sorted by name."""
+
+    def tell(self, told: Told) -> None:
+        """Takes in what an earlier assignment came to."""
+
+
+def load(name: str, options: Mapping[str, Any]) -> Policy:
+    """The policy called `name`; BadExperiment lists the known ones."""
+    known = {e.name: e for e in entry_points(group="wattbed.policies")}
+    if name not in known:
+        raise BadExperiment(f"policy.name = {name!r}: known are {', '.join(sorted(known))}")
+    policy: Policy = known[name].load()(options)
+    return policy
