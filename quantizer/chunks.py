@@ -1,0 +1,61 @@
+"""Tensors in bounded pieces, and several pieces at once with the results in order.
+
+The kernels release the GIL, so plain threads do. numba's own thread pool ends the process when two
+threads use it at once and no OpenMP is installed; and the order in which pieces are summed or hashed
+would not be ours to keep.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import numpy as np
+from numba import config
+
+T = TypeVar("T")
+Piece = tuple[int, int]
+
+VALUES = 1 << 17  # 512 KiB of float32: a piece and its result stay in the cache
+WORD = 32  # this many codes fill whole 32-bit words at every number of bits
+
+
+def pieces(size: int, block_size: int = 1) -> list[Piece]:
+    """[start, stop) of pieces that cover `size` values; every start is a multiple of WORD and of `block_size`."""
+    unit = math.lcm(WORD, block_size)
+    step = max(VALUES // unit, 1) * unit
+    return [(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """A read-only and aligned view of `array`, or a copy where it is not aligned: what kernels take as input."""
+    array = array.view() if array.flags.aligned else array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def in_order(work: Callable[[Piece], T], ranges: Iterable[Piece]) -> Iterator[T]:
+    """`work` of each of `ranges`, in their order; NUMBA_NUM_THREADS at once and never far ahead of the reader."""
+    ranges = list(ranges)
+    if len(ranges) < 2 or config.NUMBA_NUM_THREADS == 1:
+        yield from map(work, ranges)
+        return
+    pending: deque[Future[T]] = deque()
+    try:
+        for piece in ranges:
+            pending.append(_pool().submit(work, piece))
+            if len(pending) > config.NUMBA_NUM_THREADS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            if not future.cancel():
+                future.exception()  # it may still be writing to the caller's arrays
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(config.NUMBA_NUM_THREADS, thread_name_prefix="quantizer")
