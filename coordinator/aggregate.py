@@ -167,7 +167,7 @@ def _write(
     """`tensors` as a blob: its sha256 and bytes. CorruptUpdate names `what` is not finite."""
     try:
         with blobs.create() as sink:
-            quantizer.encode_to(sink, tensors, bits, seed=seed, block_size=block_size)
+            sink.sha256 = quantizer.encode_to(sink, tensors, bits, seed=seed, block_size=block_size)
     except ValueError as error:
         raise CorruptUpdate(f"{what} cannot be kept: {error}") from error
     return sink.sha256, sink.size_bytes

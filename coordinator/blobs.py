@@ -93,7 +93,7 @@ class BlobStore:
             return Receiving(self, sha256, size_bytes, None if complete else self._partial(sha256))
 
     def create(self) -> "Creating":
-        """A new blob to write: `with blobs.create() as sink: sink.write(...)`, then `sink.sha256`."""
+        """A new blob to write: `with blobs.create() as sink: sink.sha256 = encode_to(sink, ...)`."""
         return Creating(self.folder, self._creating_folder / secrets.token_hex(8))
 
     def read(self, sha256: str, offset_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
@@ -279,21 +279,17 @@ class Receiving:
 
 
 class Creating:
-    """A new blob being written; `sha256` and `size_bytes` are its own once the `with` has ended well.
+    """A new blob being written. Who writes knows the `sha256` of it all and says so: nothing is hashed twice.
 
     After an error nothing of it is left.
     """
+
+    sha256: str
 
     def __init__(self, folder: Path, temporary: Path) -> None:
         self.size_bytes = 0
         self._folder = folder
         self._temporary = temporary
-        self._hasher = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        """Address of what was written so far."""
-        return self._hasher.hexdigest()
 
     def __enter__(self) -> Self:
         with _room(self._temporary, 0):
@@ -305,7 +301,6 @@ class Creating:
         size_bytes = memoryview(chunk).nbytes
         with _room(self._temporary, size_bytes):
             _write(self._file, chunk)
-        self._hasher.update(chunk)
         self.size_bytes += size_bytes
         return size_bytes
 
@@ -316,7 +311,7 @@ class Creating:
             if error is None:
                 with _room(self._temporary, self.size_bytes):
                     os.fdatasync(self._file)
-                    self._temporary.rename(self._folder / self.sha256)
+                    self._temporary.rename(self._folder / _checked(self.sha256))
                     _sync_folder(self._folder)
         finally:
             os.close(self._file)

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
+from hashlib import sha256 as sha256_of
 from pathlib import Path
 from typing import TypeVar
 
@@ -124,7 +125,7 @@ class Effects:
         def work() -> tuple[str, int]:
             with models.create() as sink:
                 params = workload.initial(run.experiment.seed)
-                encode_to(sink, params, 32, seed=0, block_size=run.experiment.quantizer.block_size)
+                sink.sha256 = encode_to(sink, params, 32, seed=0, block_size=run.experiment.quantizer.block_size)
             return sink.sha256, models.size(sink.sha256)
 
         sha256, size_bytes = await self._in_thread(work)
@@ -220,6 +221,7 @@ class Effects:
                 return evaluation, None
             with artifacts.create() as sink:
                 sink.write(evaluation.grid_png)
+                sink.sha256 = sha256_of(evaluation.grid_png).hexdigest()
             return evaluation, sink.sha256
 
         evaluation, grid_sha256 = await self._in_thread(work)
