@@ -1,0 +1,1 @@
+"""One device: keeps its stream to the coordinator, trains, quantises and uploads, and meters itself."""

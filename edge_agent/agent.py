@@ -1,0 +1,296 @@
+"""The agent: one stream to the coordinator that is always made again, and one task at a time.
+
+Nothing here has to survive a crash. What the coordinator wants it says again when the agent is back; what it
+has not acknowledged the agent says again when the coordinator is back.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from edge_agent.cache import ModelCache
+from edge_agent.carrier import Carrier
+from edge_agent.client import FleetClient, Stream, delays
+from edge_agent.energy.cpu_time import cpu_seconds
+from edge_agent.energy.meter import Meter
+from edge_agent.worker import Worker
+from fleet.domain import (
+    AgentMessage,
+    Cancel,
+    CoordinatorMessage,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    MeasurementAck,
+    PhaseMeasured,
+    Task,
+    TaskFailed,
+    Welcome,
+)
+from fleet.errors import (
+    BadRequest,
+    LateUpdate,
+    ProtocolMismatch,
+    StrangerUpdate,
+    UnknownRun,
+    Unreachable,
+    WattbedError,
+)
+from fleet.rpc import PROTOCOL_VERSION
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_INTERVAL_S = 2.0
+"""Until the coordinator says otherwise."""
+
+SILENCE_S = 6.0
+"""Without any word from the coordinator for this long, or for three heartbeats, its stream is given up."""
+
+LASTING_S = 10.0
+"""A stream that lasted this long was a good one: the next attempts start with a short delay again."""
+
+FAREWELL_S = 2.0
+MODELS_KEPT = 4
+
+FATAL = (ProtocolMismatch, BadRequest)
+"""What the coordinator answers to a hello that no repetition makes better."""
+
+REFUSED = (LateUpdate, StrangerUpdate, UnknownRun)
+"""The coordinator knows that this update does not count; there is nothing to tell it."""
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the coordinator is (host:port), and where this agent keeps its state and finds its data."""
+
+    coordinator: str
+    state: Path
+    data: Path | None = None
+
+
+@dataclass
+class _Job:
+    task: Task
+    carrying: asyncio.Task[None]
+
+
+class Agent:
+    """One device. `hello` is said at the beginning of every stream."""
+
+    def __init__(self, settings: Settings, hello: Hello, meter: Meter) -> None:
+        self._hello = hello
+        self._meter = meter
+        self._client = FleetClient(settings.coordinator)
+        self._carrier = Carrier(
+            self._client,
+            ModelCache(settings.state / "models", MODELS_KEPT),
+            Worker(settings.state, settings.data),
+            meter,
+            self._report,
+        )
+        self._interval_s = HEARTBEAT_INTERVAL_S
+        self._outbox: asyncio.Queue[AgentMessage | None] | None = None
+        self._unacked: dict[str, PhaseMeasured] = {}
+        self._waiting: dict[Key, Task] = {}
+        self._job: _Job | None = None
+        self._news = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Returns after `stop` is set and the coordinator has been told. Raises FATAL errors."""
+        attached = asyncio.create_task(self._stay_attached())
+        beating = asyncio.create_task(self._beat())
+        working = asyncio.create_task(self._work())
+        stopped = asyncio.create_task(stop.wait())
+        tasks = (attached, beating, working, stopped)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._stopping.set()
+            await _cancelled(working)
+            if self._outbox is not None:
+                self._outbox.put_nowait(None)
+                await asyncio.wait({attached}, timeout=FAREWELL_S)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                await _cancelled(task)
+            self._carrier.close()
+            await self._client.close()
+
+    # The stream
+
+    async def _stay_attached(self) -> None:
+        waits = delays()
+        said = ""
+        while not self._stopping.is_set():
+            began_s = time.monotonic()
+            stream = self._client.attach()
+            try:
+                await self._session(stream)
+            except FATAL:
+                raise
+            except WattbedError as error:
+                if self._stopping.is_set():
+                    return
+                if str(error) != said:
+                    log.warning("not attached, trying on: %s", error)
+                said = str(error)
+            finally:
+                stream.close()
+                self._outbox = None
+            if time.monotonic() - began_s > LASTING_S:
+                waits = delays()
+            await asyncio.sleep(next(waits))
+
+    async def _session(self, stream: Stream) -> None:
+        await stream.send(self._hello)
+        welcome = await self._receive(stream)
+        if not isinstance(welcome, Welcome):
+            raise Unreachable(f"the coordinator answered hello with {type(welcome).__name__}")
+        if welcome.protocol_version != PROTOCOL_VERSION:
+            raise ProtocolMismatch(
+                f"the coordinator speaks protocol {welcome.protocol_version}, this agent {PROTOCOL_VERSION}"
+            )
+        self._interval_s = welcome.heartbeat_interval_s
+        outbox: asyncio.Queue[AgentMessage | None] = asyncio.Queue()
+        for unacked in self._unacked.values():
+            outbox.put_nowait(unacked)
+        self._outbox = outbox
+        log.info("attached as %s", self._hello.device)
+        await _until_first(self._send_all(stream, outbox), self._receive_all(stream))
+
+    async def _send_all(self, stream: Stream, outbox: "asyncio.Queue[AgentMessage | None]") -> None:
+        while (message := await outbox.get()) is not None:
+            await stream.send(message)
+        await stream.end()
+        await asyncio.Event().wait()  # the coordinator ends the stream now
+
+    async def _receive_all(self, stream: Stream) -> None:
+        while True:
+            self._take(await self._receive(stream))
+
+    async def _receive(self, stream: Stream) -> CoordinatorMessage:
+        silence_s = max(SILENCE_S, 3 * self._interval_s)
+        try:
+            async with asyncio.timeout(silence_s):
+                return await stream.receive()
+        except TimeoutError:
+            raise Unreachable(f"the coordinator said nothing for {silence_s:g} s") from None
+
+    def _report(self, message: AgentMessage) -> None:
+        if isinstance(message, PhaseMeasured):
+            self._unacked[message.window] = message
+        if self._outbox is not None:
+            self._outbox.put_nowait(message)
+
+    async def _beat(self) -> None:
+        process = psutil.Process()
+        sequence = 0
+        while True:
+            await asyncio.sleep(self._interval_s)
+            sequence += 1
+            self._meter.sample()
+            memory_bytes = process.memory_info().rss
+            power, totals = self._meter.power(), self._meter.totals()
+            self._report(Heartbeat(sequence, time.time(), cpu_seconds(), memory_bytes, power, totals))
+
+    # What the coordinator says
+
+    def _take(self, message: CoordinatorMessage) -> None:
+        match message:
+            case Task():
+                self._take_task(message)
+            case Cancel(run=run, round=round, reason=reason):
+                self._drop((run, round), reason)
+            case MeasurementAck(window=window):
+                self._unacked.pop(window, None)
+            case HeartbeatAck():
+                pass
+            case Welcome():
+                log.warning("a second welcome")
+
+    def _take_task(self, task: Task) -> None:
+        """A task pushed again goes on as it is; a later round of its run takes the place of earlier ones."""
+        key = _key(task)
+        known = set(self._waiting)
+        if self._job is not None and not self._job.carrying.cancelling():
+            known.add(_key(self._job.task))
+        if key in known:
+            return
+        for run, round in known:
+            if run == key[0] and round < key[1]:
+                self._drop((run, round), f"round {key[1]} has begun")
+        self._waiting[key] = task
+        self._news.set()
+
+    def _drop(self, key: Key, reason: str) -> None:
+        self._waiting.pop(key, None)
+        if self._job is not None and _key(self._job.task) == key:
+            log.info("%s round %d is cancelled: %s", *key, reason)
+            self._job.carrying.cancel()
+
+    # The work
+
+    async def _work(self) -> None:
+        while True:
+            while not self._waiting:
+                self._news.clear()
+                await self._news.wait()
+            task = self._waiting.pop(next(iter(self._waiting)))
+            carrying = asyncio.create_task(self._carry_out(task))
+            self._job = _Job(task, carrying)
+            try:
+                await carrying
+            except asyncio.CancelledError:
+                me = asyncio.current_task()
+                if me is not None and me.cancelling():
+                    raise
+            finally:
+                self._job = None
+
+    async def _carry_out(self, task: Task) -> None:
+        run, round = _key(task)
+        try:
+            await self._carrier.carry_out(task)
+        except ProtocolMismatch:
+            raise
+        except REFUSED as error:
+            log.warning("%s round %d: update refused: %s", run, round, error)
+        except WattbedError as error:
+            log.warning("%s round %d failed: %s", run, round, error)
+            self._report(TaskFailed(run, round, str(error)))
+        except Exception as error:  # a workload may raise anything; the coordinator should hear of it
+            log.exception("%s round %d failed", run, round)
+            self._report(TaskFailed(run, round, f"{type(error).__name__}: {error}"))
+
+
+def _key(task: Task) -> Key:
+    return task.assignment.run, task.assignment.round
+
+
+async def _cancelled(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
+
+
+async def _until_first(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Runs all until one returns or raises, which ends the others too."""
+    tasks = [asyncio.create_task(c) for c in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            await _cancelled(task)

@@ -1,0 +1,190 @@
+"""Carries out one task after the other: download, train, quantize, upload, each inside a window of the meter."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from edge_agent.cache import ModelCache
+from edge_agent.client import FleetClient
+from edge_agent.energy.meter import Meter, Window
+from edge_agent.worker import Encoded, Worker
+from fleet.domain import AgentMessage, Assignment, Phase, PhaseMeasured, Progress, Task, UpdateHeader
+from fleet.errors import DataCorrupt
+from fleet.rpc import PROTOCOL_VERSION
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PROGRESS_INTERVAL_S = 0.25
+CORRUPT_DOWNLOADS = 2
+"""Downloads of one model that may come in corrupt before the task is given up."""
+
+
+class Cancelled(Exception):
+    """Raised out of a workload's progress callback: its assignment is not wanted any more."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """The last update made, kept until the next task: the coordinator may ask for it again."""
+
+    header: UpdateHeader
+    encoded: Encoded
+
+
+class Carrier:
+    """`report` is called, on the event loop, with everything the coordinator should hear."""
+
+    def __init__(
+        self,
+        client: FleetClient,
+        cache: ModelCache,
+        worker: Worker,
+        meter: Meter,
+        report: Callable[[AgentMessage], None],
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._worker = worker
+        self._meter = meter
+        self._report = report
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
+        self._unwanted = threading.Event()
+        self._ready: _Ready | None = None
+
+    def close(self) -> None:
+        """Lets the thread go."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def carry_out(self, task: Task) -> None:
+        """Returns when the update is counted. Raises what stopped it; cancelling it stops its training too."""
+        a = task.assignment
+        ready = self._ready
+        if ready is None or (ready.header.run, ready.header.round) != (a.run, a.round):
+            ready = self._ready = await self._make(task)
+        with self._phase(a, Phase.UPLOAD):
+            fresh = await self._client.upload(
+                ready.header, ready.encoded.path, self._progress(a, Phase.UPLOAD, ready.encoded.size_bytes)
+            )
+        log.info(
+            "%s round %d: %d bytes up%s", a.run, a.round, ready.encoded.size_bytes, "" if fresh else ", again"
+        )
+
+    async def _make(self, task: Task) -> _Ready:
+        a = task.assignment
+        with self._phase(a, Phase.DOWNLOAD):
+            params = await self._download(a)
+        with self._phase(a, Phase.TRAIN):
+            outcome = await self._in_thread(self._worker.train, task, params, self._training_progress(a))
+        del params
+        self._ready = None
+        with self._phase(a, Phase.QUANTIZE):
+            encoded = await self._in_thread(self._worker.encode, task, outcome.update)
+        header = UpdateHeader(
+            a.run,
+            a.round,
+            a.device,
+            encoded.sha256,
+            encoded.size_bytes,
+            0,
+            outcome.samples,
+            outcome.loss,
+            PROTOCOL_VERSION,
+        )
+        return _Ready(header, encoded)
+
+    async def _download(self, a: Assignment) -> dict[str, np.ndarray]:
+        path = await self._in_thread(self._cache.find, a.model_sha256)
+        attempt = 1
+        while path is None:
+            with await self._in_thread(self._cache.receive, a.model_sha256) as incoming:
+                if incoming.held_bytes < a.model_bytes:
+                    await self._client.download(a, incoming, self._progress(a, Phase.DOWNLOAD, a.model_bytes))
+                try:
+                    path = self._cache.admit(incoming)
+                except DataCorrupt:
+                    if attempt == CORRUPT_DOWNLOADS:
+                        raise
+            attempt += 1
+        return await self._in_thread(self._worker.decode, path)
+
+    @contextlib.contextmanager
+    def _phase(self, a: Assignment, phase: Phase) -> Iterator[None]:
+        with self._meter.phase(phase, partial(self._measured, a)):
+            yield
+
+    def _measured(self, a: Assignment, window: Window) -> None:
+        self._report(
+            PhaseMeasured(
+                uuid.uuid4().hex,
+                a.run,
+                a.round,
+                window.phase,
+                window.started_at_s,
+                window.seconds,
+                window.readings,
+            )
+        )
+
+    async def _in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs `work` in the one worker thread. When cancelled, waits for the thread to notice first."""
+        self._unwanted.clear()
+        future = asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self._unwanted.set()
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({future})
+            if not future.cancelled():
+                future.exception()  # seen: whatever the thread ended with, the task is cancelled
+            raise
+
+    def _training_progress(self, a: Assignment) -> Callable[[int, float | None], None]:
+        loop = asyncio.get_running_loop()
+        throttle = _Throttle()
+
+        def progress(done: int, loss: float | None) -> None:
+            if self._unwanted.is_set():
+                raise Cancelled
+            if throttle.due() or done == a.train_steps:
+                message = Progress(a.run, a.round, Phase.TRAIN, done, a.train_steps, loss)
+                loop.call_soon_threadsafe(self._report, message)
+
+        return progress
+
+    def _progress(self, a: Assignment, phase: Phase, total: int) -> Callable[[int], None]:
+        throttle = _Throttle()
+
+        def progress(done: int) -> None:
+            if throttle.due():
+                self._report(Progress(a.run, a.round, phase, done, total))
+
+        return progress
+
+
+class _Throttle:
+    """Lets one through every PROGRESS_INTERVAL_S."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_s:
+            return False
+        self._next_s = now + PROGRESS_INTERVAL_S
+        return True

@@ -1,0 +1,162 @@
+"""The agent's side of the Fleet service: errors as wattbed's own, transfers that resume where they were cut."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from edge_agent.cache import Incoming
+from fleet import rpc, wire
+from fleet.domain import AgentMessage, Assignment, CoordinatorMessage, UpdateHeader
+from fleet.errors import StorageFull, Unreachable, WattbedError, WrongOffset
+from fleet.v1 import fleet_pb2, fleet_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_S = 0.2
+LONGEST_DELAY_S = 2.0
+
+
+def delays(first_s: float = FIRST_DELAY_S, longest_s: float = LONGEST_DELAY_S) -> Iterator[float]:
+    """Seconds to wait before each further attempt: doubling, up to `longest_s`, half of it left to chance."""
+    ceiling = first_s
+    while True:
+        yield random.uniform(ceiling / 2, ceiling)
+        ceiling = min(2 * ceiling, longest_s)
+
+
+def passes(error: WattbedError) -> bool:
+    """Whether the same call may succeed later. An error without a name of ours came from the connection."""
+    return isinstance(error, (Unreachable, StorageFull, WrongOffset)) or type(error) is WattbedError
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises what the other side raised; a call that the other side cancelled is Unreachable."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise rpc.wattbed_error(error) from None
+    except asyncio.CancelledError:
+        # grpc.aio raises this for the status CANCELLED too, which says nothing about our own task.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise Unreachable("the coordinator cancelled the call") from None
+
+
+class Stream:
+    """One Attach stream."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def send(self, message: AgentMessage) -> None:
+        """Sends one message; the error that ended the stream if it has ended."""
+        with translated():
+            try:
+                await self._call.write(wire.envelope(message))
+            except asyncio.InvalidStateError:
+                await self.receive()
+
+    async def receive(self) -> CoordinatorMessage:
+        """The next message; Unreachable when the coordinator ended the stream."""
+        with translated():
+            message = await self._call.read()
+        if message is grpc.aio.EOF:
+            raise Unreachable("the coordinator ended the stream")
+        received: CoordinatorMessage = wire.unwrap(message)
+        return received
+
+    async def end(self) -> None:
+        """Says that nothing more is coming."""
+        with translated():
+            await self._call.done_writing()
+
+    def close(self) -> None:
+        """Drops the stream."""
+        self._call.cancel()
+
+
+class FleetClient:
+    """Calls to the coordinator at `address` (host:port)."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = rpc.channel(address)
+        self._stub: Any = fleet_pb2_grpc.FleetStub(self._channel)
+
+    async def close(self) -> None:
+        """Drops the connection."""
+        await self._channel.close()
+
+    def attach(self) -> Stream:
+        """A new control stream."""
+        return Stream(self._stub.Attach())
+
+    async def download(self, assignment: Assignment, incoming: Incoming, progress: Callable[[int], None]) -> None:
+        """Fetches what `incoming` lacks of the assignment's model, over as many streams as it takes."""
+        for delay in delays():
+            request = fleet_pb2.GetBlobRequest(
+                sha256=assignment.model_sha256,
+                offset_bytes=incoming.held_bytes,
+                device=assignment.device,
+                run=assignment.run,
+                round=assignment.round,
+            )
+            try:
+                with translated():
+                    async for chunk in self._stub.GetBlob(request):
+                        incoming.append(chunk.data)
+                        progress(incoming.held_bytes)
+                return
+            except WattbedError as error:
+                if not passes(error):
+                    raise
+                log.warning("download stopped at byte %d, going on: %s", incoming.held_bytes, error)
+            await asyncio.sleep(delay)
+
+    async def upload(self, header: UpdateHeader, path: Path, progress: Callable[[int], None]) -> bool:
+        """Sends the file at `path` from where the coordinator already is, over as many streams as it takes.
+
+        False: this very update had been counted before. Raises what the coordinator refuses it with.
+        """
+        for delay in delays():
+            try:
+                with translated():
+                    held = await self._stub.StatBlob(
+                        fleet_pb2.StatBlobRequest(
+                            sha256=header.sha256, run=header.run, round=header.round, device=header.device
+                        )
+                    )
+                return await self._put(replace(header, offset_bytes=held.held_bytes), path, progress)
+            except WattbedError as error:
+                if not passes(error):
+                    raise
+                log.warning("upload of %s stopped, going on: %s", header.sha256[:12], error)
+            await asyncio.sleep(delay)
+        raise AssertionError("delays end never")
+
+    async def _put(self, header: UpdateHeader, path: Path, progress: Callable[[int], None]) -> bool:
+        call = self._stub.PutBlob()
+        try:
+            with translated(), path.open("rb") as file:
+                try:
+                    await call.write(fleet_pb2.PutBlobRequest(header=wire.to_proto(header)))
+                    file.seek(header.offset_bytes)
+                    while chunk := file.read(rpc.CHUNK_BYTES):
+                        await call.write(fleet_pb2.PutBlobRequest(data=chunk))
+                        progress(file.tell())
+                    await call.done_writing()
+                except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                    # The coordinator answered before it had everything. Awaiting the call gives its answer;
+                    # now and then grpc.aio gives INTERNAL, for the failed write, and we ask again.
+                    pass
+                return bool((await call).fresh)
+        finally:
+            call.cancel()

@@ -1,0 +1,71 @@
+"""What this device is: asked of the kernel, never of a command."""
+
+import math
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from edge_agent.energy.counter import SourceInfo
+from fleet.domain import Capabilities
+
+
+def capabilities(kind: str, sources: tuple[SourceInfo, ...], root: Path = Path("/")) -> Capabilities:
+    """Processor, memory and GPU as this process may use them; `root` holds proc and sys."""
+    return Capabilities(
+        kind=kind,
+        cpu_model=cpu_model(root),
+        cpu_cores=cores(root),
+        memory_bytes=memory_bytes(root),
+        machine=platform.machine(),
+        agent_version=version("wattbed"),
+        gpu_model=gpu_model(root),
+        meters=tuple(source.meter_info() for source in sources),
+    )
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Processors this process may use at once: its affinity, or its CPU quota rounded up where that is less."""
+    allowed = len(os.sched_getaffinity(0))
+    quota, _, period = _cgroup(root, "cpu.max").partition(" ")
+    return min(allowed, math.ceil(int(quota) / int(period))) if quota.isdecimal() else allowed
+
+
+def memory_bytes(root: Path = Path("/")) -> int:
+    """Memory of the machine, or of the container where that is less."""
+    total = psutil.virtual_memory().total
+    limit = _cgroup(root, "memory.max")
+    return min(total, int(limit)) if limit.isdecimal() else total
+
+
+def cpu_model(root: Path = Path("/")) -> str:
+    """The processor's name; the machine's architecture where the kernel has no name for it."""
+    return _field(root / "proc/cpuinfo", "model name") or platform.machine()
+
+
+def gpu_model(root: Path = Path("/")) -> str | None:
+    """The name of the first NVIDIA GPU, as its driver tells; None where there is no such driver."""
+    found = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    return _field(found[0], "Model") if found else None
+
+
+def _cgroup(root: Path, name: str) -> str:
+    """A limit of the container (cgroup version 2); empty where there is none."""
+    try:
+        return (root / "sys/fs/cgroup" / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _field(path: Path, name: str) -> str | None:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return None

@@ -1,0 +1,101 @@
+"""The work of an assignment, without network and without an event loop: decode, train, encode."""
+
+import json
+import logging
+import mmap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import quantizer
+from fleet.domain import Assignment, Task
+from fleet.errors import BadExperiment
+from quantizer.feedback import Residuals, encode_with_feedback
+from workloads import protocol
+from workloads.protocol import Outcome, Shard, Workload
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, float | None], None]
+"""Steps done, loss. Called after each step of training; what it raises ends the training."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An update ready to be sent."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+class Worker:
+    """Keeps its workloads warm: one object per name and options, checked once."""
+
+    def __init__(self, state: Path, data: Path | None) -> None:
+        state.mkdir(parents=True, exist_ok=True)
+        self._data = data
+        self._update = state / "update"
+        self._residuals = Residuals(state / "residuals")
+        self._workloads: dict[tuple[str, str], Workload] = {}
+
+    def decode(self, path: Path) -> dict[str, np.ndarray]:
+        """The model in the payload at `path`, in arrays that may be overwritten."""
+        with path.open("rb") as file:
+            payload = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return quantizer.decode(payload, verify=False)  # the cache has checked the sha256 of all of it
+
+    def train(self, task: Task, params: dict[str, np.ndarray], progress: Progress) -> Outcome:
+        """Trains on this device's shard; `params` may be overwritten."""
+        workload = self._workload(task)
+        shard = Shard(task.assignment.shard, task.shards)
+        return workload.train(params, shard, task.assignment, progress)
+
+    def encode(self, task: Task, update: dict[str, np.ndarray]) -> Encoded:
+        """Encodes `update` into the state folder, in place of the update before.
+
+        With error feedback the residual of the last counted round is added first, and the new one is on
+        disk when this returns: a round repeated after a crash gives the same bytes.
+        """
+        a = task.assignment
+        with self._update.open("wb") as sink:
+            if task.error_feedback and a.bits_up < 32:
+                residual = self._residual(a)
+                sha256, residual = encode_with_feedback(
+                    update, residual, a.bits_up, seed=a.seed, block_size=task.block_size, sink=sink
+                )
+                self._residuals.save(a.run, a.round, residual)
+                if a.residual_round is not None:
+                    self._residuals.prune(a.run, a.residual_round)
+            else:
+                sha256 = quantizer.encode_to(sink, update, a.bits_up, seed=a.seed, block_size=task.block_size)
+        return Encoded(self._update, sha256, self._update.stat().st_size)
+
+    def _residual(self, assignment: Assignment) -> dict[str, np.ndarray] | None:
+        """The residual to start from. A damaged file costs quality, not the device: zeros, and a warning."""
+        try:
+            return self._residuals.load(assignment.run, assignment.residual_round)
+        except quantizer.PayloadError as error:
+            log.warning("error feedback starts anew: %s", error)
+            return None
+
+    def _workload(self, task: Task) -> Workload:
+        key = (task.workload, task.options_json)
+        if key not in self._workloads:
+            workload = protocol.load(task.workload, _options(task), self._data)
+            workload.check()
+            self._workloads[key] = workload
+        return self._workloads[key]
+
+
+def _options(task: Task) -> dict[str, Any]:
+    try:
+        options = json.loads(task.options_json)
+    except ValueError as error:
+        raise BadExperiment(f"options of workload {task.workload!r} are not JSON: {error}") from None
+    if not isinstance(options, dict):
+        raise BadExperiment(f"options of workload {task.workload!r} are a {type(options).__name__}, not a table")
+    return options
