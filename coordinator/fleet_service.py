@@ -103,7 +103,9 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 self._sessions.progressed(session, message)
             case PhaseMeasured():
                 self._must_be_assigned(message.run, message.round, session.device)
-                await self._loop.submit(EnergyMeasured(self._loop.now_s(), message.run, session.device, message))
+                if not self._effects.ledger(message.run).knows(message, session.device):
+                    measured = EnergyMeasured(self._loop.now_s(), message.run, session.device, message)
+                    await self._loop.submit(measured)
                 session.send(MeasurementAck(message.window))
             case TaskFailed():
                 self._must_be_assigned(message.run, message.round, session.device)

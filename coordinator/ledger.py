@@ -142,6 +142,10 @@ class RunLedger:
         """Whether `device` has a line on the page of `round`."""
         return round in self.pages and device in self.pages[round].lines
 
+    def knows(self, measured: PhaseMeasured, device: str) -> bool:
+        """Whether this window of `device` is entered already."""
+        return measured.window in self.pages[measured.round].lines[device].windows
+
     def _mark(self, round: int, device: str, status: str, reason: str) -> None:
         line = self.pages[round].lines[device]
         if line.status != "arrived":

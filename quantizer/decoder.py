@@ -122,9 +122,8 @@ class _Stored:
             words = frozen(self._data[start * self._bits // WORD : -(-stop * self._bits // WORD)])
             bad = kernels.dequantise(words, self._bits, self._block_size, start, self._scales, values)
         if bad >= 0:
-            raise PayloadError(
-                f"tensor {self.info.name!r}: value {start + bad:,} of {self.info.size:,} is out of range"
-            )
+            found = f"is {values[bad]}, not finite" if self._bits == 32 else "is out of range"
+            raise PayloadError(f"tensor {self.info.name!r}: value {start + bad:,} of {self.info.size:,} {found}")
         return values
 
     def check(self, piece: Piece) -> np.ndarray:
