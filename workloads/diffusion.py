@@ -1,0 +1,237 @@
+"""The diffusion workload: DDPM on real images, trained in parts by Adam, judged by what it generates."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from fleet.domain import Assignment, Evaluation, Metric
+from fleet.errors import BadRequest
+from fleet.experiment import PRECISIONS, Section, parse
+from workloads import data, partition
+from workloads.protocol import Outcome, Params, Shard
+from workloads.unet import UNet
+
+
+class Model(Section):
+    """The U-Net; see workloads.unet.UNet."""
+
+    channels: int = Field(ge=8, multiple_of=8)
+    multipliers: tuple[int, ...] = Field(min_length=1)
+    blocks: int = Field(ge=1)
+    attention: tuple[int, ...]
+    patch: int = Field(ge=1)
+
+
+class Diffusion(Section):
+    """The forward process: `steps` steps of a noise schedule of workloads.ddpm."""
+
+    schedule: Literal["linear", "cosine"]
+    steps: int = Field(ge=2)
+
+
+class Training(Section):
+    """Adam on each device; its moments live for one round, so devices send nothing but the model.
+
+    lr_decay "cosine" lets the rate fall from `lr` to zero within each round, "none" keeps it.
+    """
+
+    batch: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    lr_decay: Literal["none", "cosine"]
+    clip: float = Field(gt=0)
+
+
+class Judging(Section):
+    """What a model is judged by: `samples` generated images, and `held_out` real ones for the loss.
+
+    `reference` real images of the training split stand for the data in FID. batch: images at a time.
+    """
+
+    samples: int = Field(ge=16)
+    sampler: Literal["ddpm", "ddim", "dpm++"]
+    denoise_steps: int = Field(ge=1)
+    held_out: int = Field(ge=1)
+    reference: int = Field(ge=16)
+    batch: int = Field(ge=1)
+
+
+class Options(Section):
+    """Everything that `workload.options` of an experiment says."""
+
+    dataset: Literal["digits", "fashion-mnist", "cifar-10"]
+    partition: partition.Partition
+    model: Model
+    diffusion: Diffusion
+    training: Training
+    evaluation: Judging
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        self.network("meta")
+        if self.evaluation.denoise_steps > self.diffusion.steps:
+            raise ValueError(
+                f"evaluation.denoise_steps {self.evaluation.denoise_steps} is more than "
+                f"diffusion.steps {self.diffusion.steps}"
+            )
+        return self
+
+    def network(self, device: str = "cpu") -> UNet:
+        """The network for this data set, its weights not drawn."""
+        kind, m = data.KINDS[self.dataset], self.model
+        with torch.device(device):
+            return UNet((kind.channels, kind.side), m.channels, m.multipliers, m.blocks, m.attention, m.patch)
+
+
+class DiffusionWorkload:
+    """DDPM with a slimmable U-Net; see Options for what an experiment may choose.
+
+    precision "fp32", or "bf16": weights, moments and update stay float32, convolutions and matrix products
+    run in bfloat16 (torch.autocast). Same parameters, seed and number of threads: the same bits.
+    """
+
+    def __init__(self, options: Mapping[str, Any], data: Path | None) -> None:
+        self._options = parse(Options, options, where="workload.options")
+        self._folder = data
+
+    @property
+    def _data(self) -> data.DataSet:
+        return data.read(self._options.dataset, self._folder)
+
+    @cached_property
+    def _abar(self) -> Tensor:
+        from workloads.ddpm import noising
+
+        return noising(self._options.diffusion.schedule, self._options.diffusion.steps)
+
+    def check(self) -> None:
+        """Reads the data set: DataMissing or DataCorrupt if that fails."""
+        _ = self._data
+
+    def initial(self, seed: int) -> dict[str, np.ndarray]:
+        """An untrained network; its last layer is zero, so it predicts no noise."""
+        net = self._options.network()
+        net.draw(torch.Generator().manual_seed(seed))
+        return {name: p.detach().numpy() for name, p in net.named_parameters()}
+
+    def train(
+        self,
+        params: dict[str, np.ndarray],
+        shard: Shard,
+        assignment: Assignment,
+        progress: Callable[[int, float | None], None],
+    ) -> Outcome:
+        """Trains on batches drawn with replacement from the shard; `samples` is the size of the shard.
+
+        BadRequest if `params` are not of this network, the shard does not exist, or the assignment asks for
+        an unknown precision, a width outside (0, 1] or no steps.
+        """
+        from workloads import ddpm
+
+        if assignment.precision not in PRECISIONS:
+            raise BadRequest(f"precision {assignment.precision!r}; known are {', '.join(PRECISIONS)}")
+        if not 0 <= shard.index < shard.of:
+            raise BadRequest(f"shard {shard.index} of {shard.of}")
+        if not 0 < assignment.width <= 1:
+            raise BadRequest(f"width {assignment.width} is not in (0, 1]")
+        if assignment.train_steps < 1:
+            raise BadRequest(f"train_steps {assignment.train_steps}; at least 1 is needed")
+        how, steps = self._options.training, assignment.train_steps
+        split = self._data.train
+        mine = partition.cut(split.labels, shard.of, self._options.partition)[shard.index]
+        net = self._load(params)
+        optimizer = torch.optim.Adam(net.parameters(), lr=how.lr, fused=True)
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _decay(how.lr_decay, step / steps))
+        generator = torch.Generator().manual_seed(assignment.seed)
+        losses = []
+        for step in range(steps):
+            drawn = torch.randint(len(mine), (how.batch,), generator=generator)
+            x0 = scaled(split.images[mine[drawn.numpy()]])
+            t = torch.randint(len(self._abar), (how.batch,), generator=generator)
+            noise = torch.randn(x0.shape, generator=generator)
+            with torch.autocast("cpu", torch.bfloat16, enabled=assignment.precision == "bf16"):
+                mean = ddpm.loss(net, x0, t, noise, self._abar, assignment.width).mean()
+            optimizer.zero_grad()
+            mean.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(net.parameters(), how.clip)
+            optimizer.step()
+            rate.step()
+            losses.append(mean.item())
+            progress(step + 1, losses[-1])
+        update = {n: p.detach().numpy() - params[n] for n, p in net.named_parameters()}
+        return Outcome(update, samples=len(mine), loss=float(np.mean(losses)))
+
+    def evaluate(self, params: Params, seed: int) -> Evaluation:
+        """Held-out loss, and FID, recall, coverage and a grid of 64 of the images generated at full width."""
+        from workloads import ddpm, features, quality
+
+        net, how, forward = self._load(params), self._options.evaluation, self._options.diffusion
+        generator = torch.Generator().manual_seed(seed)
+        held_out = self._held_out_loss(net, generator)
+        kind = data.KINDS[self._options.dataset]
+        parts = [
+            ddpm.sample(
+                net,
+                (min(how.batch, how.samples - done), kind.channels, kind.side, kind.side),
+                how.sampler,
+                forward.schedule,
+                forward.steps,
+                how.denoise_steps,
+                1.0,
+                generator,
+            )
+            for done in range(0, how.samples, how.batch)
+        ]
+        images = pixels(torch.cat(parts))
+        extractor = features.classifier(self._data)
+        real = self._data.train.images[: how.reference]
+        made = f"{how.sampler} in {how.denoise_steps} steps"
+        return Evaluation((held_out, *quality.judge(extractor, real, images, made)), quality.grid_png(images[:64]))
+
+    def _held_out_loss(self, net: UNet, generator: torch.Generator) -> Metric:
+        """Loss of DDPM on held-out images, time steps spread evenly over them, noise from `generator`."""
+        from workloads import ddpm
+
+        how, losses = self._options.evaluation, []
+        x0 = scaled(self._data.held_out.images[: how.held_out])
+        spread = torch.arange(len(x0)) * len(self._abar) // len(x0)
+        t = spread[torch.randperm(len(x0), generator=generator)]
+        noise = torch.randn(x0.shape, generator=generator)
+        with torch.no_grad():
+            for part in torch.split(torch.arange(len(x0)), how.batch):
+                losses.append(ddpm.loss(net, x0[part], t[part], noise[part], self._abar, 1.0))
+        return Metric("held_out_loss", torch.cat(losses).mean().item(), f"over {len(x0)} held-out images")
+
+    def _load(self, params: Params) -> UNet:
+        net = self._options.network()
+        own = {n: tuple(p.shape) for n, p in net.named_parameters()}
+        got = {n: p.shape for n, p in params.items()}
+        if wrong := sorted(n for n in own.keys() | got.keys() if own.get(n) != got.get(n)):
+            name = wrong[0]
+            raise BadRequest(
+                f"{len(wrong)} of {len(own)} parameters do not fit this network; {name!r} has shape "
+                f"{got.get(name, 'none')} instead of {own.get(name, 'none')}"
+            )
+        with torch.no_grad():
+            for name, p in net.named_parameters():
+                p.copy_(torch.tensor(params[name]))
+        return net
+
+
+def scaled(images: np.ndarray) -> Tensor:
+    """uint8 (N, H, W, C) as float32 (N, C, H, W) in [-1, 1]."""
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)
+
+
+def pixels(images: Tensor) -> np.ndarray:
+    """float32 (N, C, H, W) in [-1, 1] as uint8 (N, H, W, C)."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _decay(kind: str, done: float) -> float:
+    return 1.0 if kind == "none" else 0.5 * (1 + float(np.cos(np.pi * done)))
