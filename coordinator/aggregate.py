@@ -43,12 +43,11 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Aggregated:
-    """A new model, and the blob of what its optimiser remembers. `update_norm` is the L2 norm of the mean."""
+    """A new model, and the blob of what its optimiser remembers."""
 
     model_sha256: str
     model_bytes: int
     optimizer_state: str | None
-    update_norm: float
 
 
 def aggregate(
@@ -65,12 +64,11 @@ def aggregate(
     made again: it writes the same blobs.
     """
     mean = _mean(updates, shapes(blobs, model_sha256))
-    norm = math.sqrt(math.fsum(_sum_of_squares(x) for x in mean.values()))
     step, state = _server_step(blobs, mean, server, optimizer_state)
     with blobs.mapped(model_sha256) as model:
         quantizer.add_to(model, 1.0, step)
     sha256, size_bytes = _write(blobs, step, 32, seed=0, what="the new model")
-    return Aggregated(sha256, size_bytes, state, norm)
+    return Aggregated(sha256, size_bytes, state)
 
 
 def prepare(blobs: BlobStore, model_sha256: str, bits_down: int, seed: int, block_size: int) -> tuple[str, int]:
@@ -134,8 +132,9 @@ def _server_step(
             for name, x in step.items():
                 np.add(np.sqrt(moments[f"v/{name}"]), server.tau, out=x)
                 np.divide(moments[f"m/{name}"], x, out=x)
-    for x in step.values():
-        np.multiply(x, server.lr, out=x)
+    if server.lr != 1.0:
+        for x in step.values():
+            np.multiply(x, server.lr, out=x)
     return step, state
 
 
@@ -154,11 +153,6 @@ def _adam(blobs: BlobStore, mean: Arrays, server: FedAdam, optimizer_state: str 
         v *= server.beta2
         v += (1 - server.beta2) * np.square(x)
     return moments
-
-
-def _sum_of_squares(x: np.ndarray) -> float:
-    """In float64, without a float64 copy of `x`."""
-    return float(np.einsum("i,i->", x.reshape(-1), x.reshape(-1), dtype=np.float64))
 
 
 def _write(

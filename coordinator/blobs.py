@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
@@ -202,7 +202,7 @@ class Receiving:
             self._file = os.open(partial.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             partial.owner = self
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: Chunk) -> None:
         """Appends `chunk`.
 
         CorruptUpdate and nothing kept where the blob grows beyond its size; WrongOffset where a newer
@@ -221,6 +221,11 @@ class Receiving:
                     raise
             partial.hasher.update(chunk)
             partial.held_bytes += len(chunk)
+
+    def write_all(self, chunks: Iterable[Chunk]) -> None:
+        """Appends each of `chunks`; errors as `write`."""
+        for chunk in chunks:
+            self.write(chunk)
 
     def commit(self) -> None:
         """Makes the blob whole: on return it is on the disk under its name.

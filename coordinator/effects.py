@@ -212,11 +212,13 @@ class Effects:
     async def _evaluate(self, run: Run) -> Sequence[Event]:
         started_s = time.monotonic()
         workload = self._read_on(run).workload
-        path = self._shelves.models(run.run).path(run.model_sha256)
+        models = self._shelves.models(run.run)
         artifacts = self._shelves.artifacts(run.run)
 
         def work() -> tuple[Evaluation, str | None]:
-            evaluation = workload.evaluate(decode(path.read_bytes(), verify=False), run.experiment.seed)
+            with models.mapped(run.model_sha256) as payload:
+                params = decode(payload, verify=False)
+            evaluation = workload.evaluate(params, run.experiment.seed)
             if evaluation.grid_png is None:
                 return evaluation, None
             with artifacts.create() as sink:

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import grpc
@@ -27,6 +28,7 @@ from coordinator.machine import Admission, admit
 from coordinator.sessions import HEARTBEAT_INTERVAL_S, Session, Sessions
 from coordinator.shelves import Shelves, checked_name
 from fleet import wire
+from fleet.bulk import message_bytes, pack_put
 from fleet.domain import (
     AgentMessage,
     Heartbeat,
@@ -42,6 +44,9 @@ from fleet.domain import (
 from fleet.errors import BadRequest, ProtocolMismatch, StrangerUpdate, UnknownDevice, WattbedError, WrongOffset
 from fleet.rpc import CHUNK_BYTES, FRAME_BYTES, PROTOCOL_VERSION
 from fleet.v1 import fleet_pb2, fleet_pb2_grpc
+
+CHUNKS_AT_ONCE = 4
+"""Chunks that go to a thread together."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -130,19 +135,19 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         chunks = models.read(request.sha256, request.offset_bytes, CHUNK_BYTES)
         sent = FRAME_BYTES + request.ByteSize()
         try:
-            while chunk := await asyncio.to_thread(next, chunks, b""):
-                message = fleet_pb2.BlobChunk(data=chunk)
-                yield message
-                sent += FRAME_BYTES + message.ByteSize()
+            while some := await asyncio.to_thread(lambda: list(islice(chunks, CHUNKS_AT_ONCE))):
+                for chunk in some:
+                    yield chunk
+                    sent += FRAME_BYTES + message_bytes(chunk)
         finally:
             self._moved(request, "down", sent)
 
     async def PutBlob(self, requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: N802
         """One update; durable, checked and in the log when the answer goes out."""
         first = await _first(requests)
-        if first.WhichOneof("message") != "header":
+        if not isinstance(first, fleet_pb2.UpdateHeader):
             raise BadRequest("an upload starts with its header")
-        header: UpdateHeader = wire.from_proto(first.header)
+        header: UpdateHeader = wire.from_proto(first)
         _check_protocol(header.protocol_version)
         if header.samples < 1:
             raise BadRequest(f"the update of {header.device} was trained on {header.samples} samples")
@@ -162,22 +167,20 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             return False
         blobs = self._shelves.updates(header.run, header.device)
         receiving = await asyncio.to_thread(blobs.receive, header.sha256, header.size_bytes, header.offset_bytes)
-        moved, held = FRAME_BYTES + first.ByteSize(), header.offset_bytes
+        arriving = Arriving(receiving, FRAME_BYTES + len(pack_put(first)))
         try:
-            async for request in requests:
-                moved += FRAME_BYTES + request.ByteSize()
-                await asyncio.to_thread(receiving.write, request.data)
-                held += len(request.data)
+            await arriving.take(requests)
+            held = header.offset_bytes + arriving.payload_bytes
             if held < header.size_bytes:  # a cut connection looks like an end: what came is kept
                 raise WrongOffset(
                     f"the upload of {header.device} ended at byte {held} of {header.size_bytes}; resume from there"
                 )
             await asyncio.to_thread(receiving.commit)
         except BaseException:
-            await _suspend(receiving)
+            await asyncio.shield(arriving.suspend())
             raise
         finally:
-            self._moved(header, "up", moved)
+            self._moved(header, "up", arriving.wire_bytes)
         try:
             expected = await asyncio.to_thread(shapes, self._shelves.models(run.run), run.model_sha256)
             await asyncio.to_thread(check_update, blobs, header.sha256, expected)
@@ -211,6 +214,40 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             raise StrangerUpdate(f"device {device} was not asked to train in round {round} of run {run}")
 
 
+class Arriving:
+    """The bytes of one upload on their way to the disk: a thread writes some while the next ones come."""
+
+    def __init__(self, receiving: Receiving, wire_bytes: int) -> None:
+        self.wire_bytes = wire_bytes
+        self.payload_bytes = 0
+        self._receiving = receiving
+        self._writing: asyncio.Task[None] | None = None
+
+    async def take(self, requests: AsyncIterator[Any]) -> None:
+        """Until the stream ends; at most CHUNKS_AT_ONCE wait to be written."""
+        some: list[bytes] = []
+        async for part in requests:
+            self.wire_bytes += FRAME_BYTES + message_bytes(part)
+            self.payload_bytes += len(part)
+            some.append(part)
+            if self._writing is None or self._writing.done() or len(some) >= CHUNKS_AT_ONCE:
+                await self._write(some)
+                some = []
+        await self._write(some)
+        await self._write([])
+
+    async def _write(self, some: list[bytes]) -> None:
+        if self._writing is not None:
+            await self._writing
+        self._writing = asyncio.create_task(asyncio.to_thread(self._receiving.write_all, some))
+
+    async def suspend(self) -> None:
+        """Keeps what came."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        await asyncio.to_thread(self._receiving.suspend)
+
+
 async def _first(requests: AsyncIterator[Any]) -> Any:
     async for request in requests:
         return request
@@ -222,11 +259,6 @@ async def _finish(reader: asyncio.Task[None]) -> None:
     reader.cancel()
     with suppress(asyncio.CancelledError):
         await reader
-
-
-async def _suspend(receiving: Receiving) -> None:
-    """Keeps what came of a cut upload. Shielded: this runs while the call is being cancelled."""
-    await asyncio.shield(asyncio.to_thread(receiving.suspend))
 
 
 def _check_protocol(theirs: int) -> None:

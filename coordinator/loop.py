@@ -1,8 +1,8 @@
 """The single writer: append first, then tell; start what is due, also after a crash.
 
-Events that arrive together are written in one transaction. An effect runs while it is due: it is
-started once when it becomes due and cancelled when it no longer is, and what it finds out comes back
-as events.
+Events that arrive together are written in one transaction, in a thread: the disk never holds the
+loop up. An effect runs while it is due: it is started once when it becomes due and cancelled when it no
+longer is, and what it finds out comes back as events.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from coordinator.events import CoordinatorStarted, Event, RoundFailed, RunEnded, TimePassed, from_json, run_of
-from coordinator.machine import State, apply, todo
+from coordinator.machine import State, apply, fold, todo
 from coordinator.machine.todo import Aggregate, Effect, Evaluate, Initialise, Plan, Record, Wake
 from coordinator.store import Store
 from coordinator.totals import Totals
@@ -35,6 +35,7 @@ class Loop:
         self._execute = execute
         self._clock = clock
         self._inbox: list[tuple[tuple[Event, ...], asyncio.Future[None] | None]] = []
+        self._writing: asyncio.Task[None] | None = None
         self._started: dict[Effect, asyncio.Task[None]] = {}
         self._watchers: dict[str, set[Watcher]] = {}
         self.state = State()
@@ -63,51 +64,53 @@ class Loop:
         return lambda: self._watchers[run].discard(watcher)
 
     async def stop(self) -> None:
-        """Ends all effects. Nothing is lost: they are due again at the next start."""
+        """Ends all effects, and writes what was said until now. What was due is due again at the next start."""
         tasks = list(self._started.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        while self._writing is not None:
+            await self._writing
 
     def _enqueue(self, events: tuple[Event, ...], future: asyncio.Future[None] | None) -> None:
-        if not self._inbox:
-            asyncio.get_running_loop().call_soon(self._drain)
         self._inbox.append((events, future))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_all())
 
-    def _drain(self) -> None:
+    async def _write_all(self) -> None:
+        """Writes until the inbox is empty. One at a time; what comes meanwhile shares the next transaction."""
+        try:
+            while self._inbox:
+                await asyncio.sleep(0)  # what happens at once is written at once
+                await self._write_batch()
+        finally:
+            self._writing = None
+
+    async def _write_batch(self) -> None:
         inbox, self._inbox = self._inbox, []
         state, accepted = self.state, list[Event]()
         done: list[tuple[asyncio.Future[None] | None, Exception | None]] = []
         for events, future in inbox:
             try:
-                after = state
-                for event in events:
-                    after = apply(after, event)
-                state = after
-                accepted.extend(events)
-                done.append((future, None))
+                after = fold(events, state)
             except WattbedError as error:
                 done.append((future, error))
+            else:
+                state, accepted = after, [*accepted, *events]
+                done.append((future, None))
         try:
             while decided := [e.event for e in todo(state) if isinstance(e, Record)][:1]:
-                state = apply(state, decided[0])
+                state = fold(decided, state)
                 accepted.extend(decided)
-            logged = self._store.append(accepted) if accepted else []
-        except Exception as error:  # nothing was written: everybody who asked is told, and nothing has changed
+            logged = await asyncio.to_thread(self._store.append, accepted) if accepted else []
+        except Exception as error:  # nothing was written: who asked is told, and nothing has changed
             log.exception("the log refused %d events", len(accepted))
             done = [(future, problem or error) for future, problem in done]
             logged, accepted = [], []
         for event in accepted:
             self._advance(event)
         for future, problem in done:
-            if future is None:
-                if problem is not None:
-                    log.warning("dropped: %s", problem)
-            elif not future.done():
-                if problem is None:
-                    future.set_result(None)
-                else:
-                    future.set_exception(problem)
+            _tell(future, problem)
         self._publish(accepted, logged)
         self._start_what_is_due()
 
@@ -148,3 +151,14 @@ class Loop:
                 what = type(effect).__name__.lower()
                 return (RunEnded(self.now_s(), effect.run, "failed", f"{what}: {reason}"),)
         return ()
+
+
+def _tell(future: asyncio.Future[None] | None, problem: Exception | None) -> None:
+    if future is None:
+        if problem is not None:
+            log.warning("dropped: %s", problem)
+    elif not future.done():
+        if problem is None:
+            future.set_result(None)
+        else:
+            future.set_exception(problem)

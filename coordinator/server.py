@@ -21,9 +21,10 @@ from coordinator.operator_service import Followers, OperatorService
 from coordinator.sessions import Sessions
 from coordinator.shelves import Shelves
 from coordinator.store import Store
+from fleet.bulk import add_fleet_to_server
 from fleet.errors import AddressInUse
 from fleet.rpc import SERVER_OPTIONS, ErrorInterceptor
-from fleet.v1 import fleet_pb2, fleet_pb2_grpc, operator_pb2, operator_pb2_grpc
+from fleet.v1 import fleet_pb2, operator_pb2, operator_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ async def run(settings: Settings, ready: asyncio.Future[tuple[int, int]], stoppi
         effects = Effects(store, shelves, sessions, settings.data)
         loop = effects.loop = Loop(store, effects.execute, settings.version)
         server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=SERVER_OPTIONS)
-        fleet_pb2_grpc.add_FleetServicer_to_server(FleetService(loop, effects, sessions, shelves), server)
+        add_fleet_to_server(FleetService(loop, effects, sessions, shelves), server)
         operator_pb2_grpc.add_OperatorServicer_to_server(
             OperatorService(loop, effects, store, sessions, shelves, followers), server
         )

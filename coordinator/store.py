@@ -27,9 +27,9 @@ BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 
 
 class Store:
-    """The log at `path`, or in memory for ":memory:"."""
+    """The log at `path`. One thread may append while others read: readers see whole transactions."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -40,6 +40,7 @@ class Store:
                 self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         except sqlite3.DatabaseError as error:
             raise WattbedError(f"{path}: cannot be used as the log: {error}") from error
+        self._readable = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         if version not in (0, SCHEMA_VERSION):
             raise WattbedError(f"{path}: schema {version}; this version of wattbed reads {SCHEMA_VERSION}")
 
@@ -70,7 +71,7 @@ class Store:
         parameters: tuple[int | str, ...] = (after_seq,)
         if run is not None:
             query, parameters = query + " AND run = ?", (after_seq, run)
-        for row in self._db.execute(query + " ORDER BY seq", parameters):
+        for row in self._readable.execute(query + " ORDER BY seq", parameters):
             yield LoggedEvent(*row)
 
     def events(self, run: str | None = None) -> Iterator[Event]:
@@ -79,5 +80,6 @@ class Store:
             yield from_json(logged.kind, logged.json)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Ends the connections."""
+        self._readable.close()
         self._db.close()

@@ -29,7 +29,7 @@ class Incoming:
     ) -> None:
         self._file.close()
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | memoryview) -> None:
         """Adds the next bytes."""
         self._file.write(data)
         self._hash.update(data)

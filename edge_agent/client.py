@@ -13,9 +13,10 @@ import grpc
 
 from edge_agent.cache import Incoming
 from fleet import rpc, wire
+from fleet.bulk import FleetStub
 from fleet.domain import AgentMessage, Assignment, CoordinatorMessage, UpdateHeader
 from fleet.errors import StorageFull, Unreachable, WattbedError, WrongOffset
-from fleet.v1 import fleet_pb2, fleet_pb2_grpc
+from fleet.v1 import fleet_pb2
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class FleetClient:
 
     def __init__(self, address: str) -> None:
         self._channel = rpc.channel(address)
-        self._stub: Any = fleet_pb2_grpc.FleetStub(self._channel)
+        self._stub: Any = FleetStub(self._channel)
 
     async def close(self) -> None:
         """Drops the connection."""
@@ -112,7 +113,7 @@ class FleetClient:
             try:
                 with translated():
                     async for chunk in self._stub.GetBlob(request):
-                        incoming.append(chunk.data)
+                        incoming.append(chunk)
                         progress(incoming.held_bytes)
                 return
             except WattbedError as error:
@@ -147,10 +148,10 @@ class FleetClient:
         try:
             with translated(), path.open("rb") as file:
                 try:
-                    await call.write(fleet_pb2.PutBlobRequest(header=wire.to_proto(header)))
+                    await call.write(wire.to_proto(header))
                     file.seek(header.offset_bytes)
                     while chunk := file.read(rpc.CHUNK_BYTES):
-                        await call.write(fleet_pb2.PutBlobRequest(data=chunk))
+                        await call.write(chunk)
                         progress(file.tell())
                     await call.done_writing()
                 except (asyncio.InvalidStateError, grpc.aio.AioRpcError):

@@ -145,7 +145,7 @@ async def test_a_foreign_header_is_refused(coordinator, asked, changes, error, m
 
 
 async def test_an_update_for_a_closed_round_is_late(coordinator, pair):
-    run = await coordinator.start()
+    await coordinator.start()
     tasks = [await device.task() for device in pair]
     for device, task in zip(pair, tasks, strict=True):
         payload = await device.train(task)
