@@ -17,6 +17,7 @@ from pathlib import Path
 
 from coordinator.server import Settings, run
 from fleet.errors import WattbedError
+from fleet.memory import keep_buffers
 
 
 async def _serve(settings: Settings) -> None:
@@ -29,6 +30,7 @@ async def _serve(settings: Settings) -> None:
 
 def main() -> int:
     """Serves until SIGTERM or SIGINT. Exit code 1: it could not start, and one line says why."""
+    keep_buffers()
     data = os.environ.get("WATTBED_DATA")
     settings = Settings(
         listen=os.environ.get("WATTBED_LISTEN", "127.0.0.1:50551"),

@@ -87,10 +87,10 @@ def shapes(blobs: BlobStore, model_sha256: str) -> dict[str, tuple[int, ...]]:
 
 
 def check_update(blobs: BlobStore, sha256: str, model_shapes: Shapes) -> None:
-    """CorruptUpdate unless the blob is a payload of exactly these tensors with finite values; UnknownBlob."""
+    """CorruptUpdate unless the blob is an undamaged payload of just these tensors, all finite; UnknownBlob."""
     with blobs.mapped(sha256) as payload:
         try:
-            quantizer.check(payload, model_shapes, verify=False)
+            quantizer.check(payload, model_shapes, verify=True)
         except PayloadError as error:
             raise CorruptUpdate(f"update {sha256}: {error}") from error
 

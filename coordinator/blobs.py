@@ -1,28 +1,29 @@
 """Models and updates as files named by the sha256 of their bytes.
 
-A name in the folder means a whole, verified blob that is on the disk: bytes are written under
-`partial/` (transfers from outside, kept when a connection is cut) or `creating/` (our own writes,
-worthless after a crash), synced, and only then renamed. Every byte is hashed once, as it arrives.
+A name in the folder means a whole blob that is on the disk: bytes are written under `partial/` (transfers
+from outside, kept when a connection is cut) or `creating/` (our own writes, worthless after a crash),
+synced, and only then renamed. Who makes a blob hashes it, once; who receives it checks the payload's own
+CRC-32. The file of a dropped blob is kept as `spare` and written over by the next one (see fleet.partial).
 
 All methods block on the disk and may be called from any thread; those on one blob wait for each other.
 """
 
-import hashlib
 import mmap
 import os
 import re
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from fleet.errors import BadRequest, CorruptUpdate, StorageFull, UnknownBlob, WrongOffset
-
-Chunk = bytes | bytearray | memoryview
+from fleet.partial import Chunk, PartialFile, discard, held_bytes
 
 
 class BlobStore:
@@ -40,7 +41,9 @@ class BlobStore:
             made.mkdir(parents=True, exist_ok=True)
         for leftover in self._creating_folder.iterdir():
             leftover.unlink()
+        self._spare = folder / "spare"
         self._partials: dict[str, _Partial] = {}
+        self._readers: Counter[str] = Counter()
         self._transfers = threading.Lock()
         self._mapping = mapping or threading.Lock()
 
@@ -64,19 +67,14 @@ class BlobStore:
         """Bytes held of the blob, and whether that is all of it."""
         with suppress(UnknownBlob):
             return self.size(sha256), True
-        if partial := self._partials.get(sha256):
-            return partial.held_bytes, False
-        with suppress(FileNotFoundError):
-            return self._partial_file(sha256).stat().st_size, False
-        return 0, False
+        return held_bytes(self._partial_file(sha256)), False
 
     def receive(self, sha256: str, size_bytes: int, offset_bytes: int) -> "Receiving":
         """A transfer of a blob of `size_bytes` from `offset_bytes` on; it ends any other of this blob.
 
         WrongOffset where other than `offset_bytes` bytes are held; StorageFull where the rest has no
         room; CorruptUpdate where more than `size_bytes` are held. Of a whole blob nothing is left to
-        write, and `commit` is all there is to do. The first resume after a restart reads the partial
-        once, to hash it.
+        write, and `commit` is all there is to do.
         """
         with self._lock(sha256):
             held_bytes, complete = self.held(sha256)
@@ -94,7 +92,7 @@ class BlobStore:
 
     def create(self) -> "Creating":
         """A new blob to write: `with blobs.create() as sink: sink.sha256 = encode_to(sink, ...)`."""
-        return Creating(self.folder, self._creating_folder / secrets.token_hex(8))
+        return Creating(self.folder, self._creating_folder / secrets.token_hex(8), self._spare)
 
     def read(self, sha256: str, offset_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
         """The blob from `offset_bytes` to its end in chunks of `chunk_bytes`, the last one shorter.
@@ -104,7 +102,24 @@ class BlobStore:
         size_bytes = self.size(sha256)
         if not 0 <= offset_bytes <= size_bytes:
             raise WrongOffset(f"blob {sha256}: read from byte {offset_bytes}, but it has {size_bytes}")
-        return _chunks(self._file(sha256), offset_bytes, chunk_bytes)
+        return self._chunks(sha256, offset_bytes, chunk_bytes)
+
+    def _chunks(self, sha256: str, offset_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
+        with self._reading(sha256), self._file(sha256).open("rb", buffering=0) as file:
+            file.seek(offset_bytes)
+            while chunk := file.read(chunk_bytes):
+                yield chunk
+
+    @contextmanager
+    def _reading(self, sha256: str) -> Iterator[None]:
+        """As long as somebody reads a blob, its file is not written over."""
+        with self._transfers:
+            self._readers[sha256] += 1
+        try:
+            yield
+        finally:
+            with self._transfers:
+                self._readers[sha256] -= 1
 
     @contextmanager
     def mapped(self, sha256: str) -> Iterator[memoryview]:
@@ -113,7 +128,7 @@ class BlobStore:
         One at a time: mapped pages count as memory of this process, which must not grow with the
         number of updates that arrive together.
         """
-        with self._mapping, self.path(sha256).open("rb") as file:
+        with self._mapping, self._reading(sha256), self.path(sha256).open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 yield memoryview(b"")
                 return
@@ -130,8 +145,17 @@ class BlobStore:
     def drop(self, sha256: str) -> None:
         """Removes the blob, whole or partial; a transfer of it fails at its next write."""
         with self._lock(sha256):
-            self._file(sha256).unlink(missing_ok=True)
+            if self._readers[sha256] or self._spare.exists():
+                self._file(sha256).unlink(missing_ok=True)
+            else:
+                with suppress(FileNotFoundError):
+                    self._file(sha256).rename(self._spare)
+            self._readers += Counter()  # forgets those at zero
             self._forget(sha256)
+
+    def drop_spare(self) -> None:
+        """Frees what dropped blobs left to be written over."""
+        self._spare.unlink(missing_ok=True)
 
     def sweep(self, before_s: float) -> int:
         """Removes partials that nobody is sending and that were last written before Unix time `before_s`.
@@ -139,7 +163,7 @@ class BlobStore:
         Returns how many.
         """
         removed = 0
-        for name in os.listdir(self._partial_folder):
+        for name in [n for n in os.listdir(self._partial_folder) if not n.endswith(".held")]:
             with self._lock(name), suppress(FileNotFoundError):
                 partial = self._partials.get(name)
                 idle = partial is None or partial.owner is None
@@ -160,30 +184,28 @@ class BlobStore:
 
     def _partial(self, sha256: str) -> "_Partial":
         if sha256 not in self._partials:
-            self._partials[sha256] = _Partial(self._partial_file(sha256))
+            self._partials[sha256] = _Partial(PartialFile(self._partial_file(sha256), self._spare))
         return self._partials[sha256]
 
     def _forget(self, sha256: str) -> None:
         if partial := self._partials.pop(sha256, None):
             partial.owner = None
-        self._partial_file(sha256).unlink(missing_ok=True)
+            partial.file.close()
+        discard(self._partial_file(sha256))
 
     def _complete(self, sha256: str) -> None:
-        self._partial_file(sha256).rename(self._file(sha256))
-        self._partials.pop(sha256).owner = None
+        partial = self._partials.pop(sha256)
+        partial.owner = None
+        partial.file.finish(self._file(sha256), sync=True)
         _sync_folder(self.folder)
 
 
+@dataclass(eq=False)
 class _Partial:
     """What is held of a blob that is not whole yet, and the one transfer that may add to it."""
 
-    def __init__(self, path: Path) -> None:
-        path.touch()
-        with path.open("rb") as file:
-            self.hasher = hashlib.file_digest(file, "sha256")
-            self.held_bytes = file.tell()
-        self.path = path
-        self.owner: Receiving | None = None
+    file: PartialFile
+    owner: "Receiving | None" = None
 
 
 class Receiving:
@@ -197,9 +219,7 @@ class Receiving:
         self.size_bytes = size_bytes
         self._store = store
         self._partial = partial
-        self._file = -1
         if partial is not None:
-            self._file = os.open(partial.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             partial.owner = self
 
     def write(self, chunk: Chunk) -> None:
@@ -209,18 +229,12 @@ class Receiving:
         transfer has taken over; StorageFull where the disk has no room: what came before is kept.
         """
         with self._store._lock(self.sha256):
-            partial = self._owned()
-            if partial is None or partial.held_bytes + len(chunk) > self.size_bytes:
+            file = self._owned()
+            if file is None or file.held_bytes + len(chunk) > self.size_bytes:
                 self._discard()
                 raise CorruptUpdate(f"blob {self.sha256}: more than the {self.size_bytes} bytes announced")
-            with _room(partial.path, self.size_bytes - partial.held_bytes):
-                try:
-                    _write(self._file, chunk)
-                except OSError:
-                    os.ftruncate(self._file, partial.held_bytes)
-                    raise
-            partial.hasher.update(chunk)
-            partial.held_bytes += len(chunk)
+            with _room(file.path, self.size_bytes - file.held_bytes):
+                file.write(chunk)
 
     def write_all(self, chunks: Iterable[Chunk]) -> None:
         """Appends each of `chunks`; errors as `write`."""
@@ -230,57 +244,43 @@ class Receiving:
     def commit(self) -> None:
         """Makes the blob whole: on return it is on the disk under its name.
 
-        CorruptUpdate and nothing kept where size or sha256 differ; WrongOffset and StorageFull as `write`.
+        CorruptUpdate and nothing kept where the size differs; WrongOffset and StorageFull as `write`.
         """
         with self._store._lock(self.sha256):
-            partial = self._owned()
-            if partial is None:
+            file = self._owned()
+            if file is None:
                 return
-            found = partial.hasher.hexdigest()
-            if partial.held_bytes != self.size_bytes:
+            if file.held_bytes != self.size_bytes:
                 self._discard()
                 raise CorruptUpdate(
-                    f"blob {self.sha256}: {partial.held_bytes} bytes came, {self.size_bytes} were announced"
+                    f"blob {self.sha256}: {file.held_bytes} bytes came, {self.size_bytes} were announced"
                 )
-            if found != self.sha256:
-                self._discard()
-                raise CorruptUpdate(f"blob {self.sha256}: the {self.size_bytes} bytes have sha256 {found}")
             try:
-                with _room(partial.path, self.size_bytes):
-                    os.fdatasync(self._file)
+                with _room(file.path, self.size_bytes):
                     self._store._complete(self.sha256)
             except BaseException:
                 # After a failed sync nobody knows what of it is on the disk.
-                self._discard()
+                file.discard()
                 raise
-            self._close()
 
     def suspend(self) -> None:
         """Ends the transfer and keeps what came, for a newer one to go on from."""
         with self._store._lock(self.sha256):
             if self._partial is not None and self._partial.owner is self:
                 self._partial.owner = None
-            self._close()
 
-    def _owned(self) -> _Partial | None:
+    def _owned(self) -> PartialFile | None:
         """The partial, None where the blob was whole at the start; WrongOffset where it is no longer ours."""
-        if self._partial is None or self._partial.owner is self:
-            return self._partial
-        self._close()
-        held_bytes, _ = self._store.held(self.sha256)
-        raise WrongOffset(
-            f"blob {self.sha256}: this transfer was ended, as by a newer one; {held_bytes} bytes are held"
-        )
+        if self._partial is None:
+            return None
+        if self._partial.owner is self:
+            return self._partial.file
+        held, _ = self._store.held(self.sha256)
+        raise WrongOffset(f"blob {self.sha256}: this transfer was ended, as by a newer one; {held} bytes are held")
 
     def _discard(self) -> None:
         if self._partial is not None:
             self._store._forget(self.sha256)
-        self._close()
-
-    def _close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
 
 
 class Creating:
@@ -291,14 +291,17 @@ class Creating:
 
     sha256: str
 
-    def __init__(self, folder: Path, temporary: Path) -> None:
+    def __init__(self, folder: Path, temporary: Path, spare: Path) -> None:
         self.size_bytes = 0
         self._folder = folder
         self._temporary = temporary
+        self._spare = spare
 
     def __enter__(self) -> Self:
         with _room(self._temporary, 0):
-            self._file = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            with suppress(FileNotFoundError):
+                self._spare.rename(self._temporary)
+            self._file = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         return self
 
     def write(self, chunk: Chunk) -> int:
@@ -315,6 +318,7 @@ class Creating:
         try:
             if error is None:
                 with _room(self._temporary, self.size_bytes):
+                    os.ftruncate(self._file, self.size_bytes)
                     os.fdatasync(self._file)
                     self._temporary.rename(self._folder / _checked(self.sha256))
                     _sync_folder(self._folder)
@@ -328,13 +332,6 @@ def _checked(sha256: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise BadRequest(f"{sha256[:80]!r} is not a sha256: 64 digits of 0-9 and a-f")
     return sha256
-
-
-def _chunks(path: Path, offset_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        file.seek(offset_bytes)
-        while chunk := file.read(chunk_bytes):
-            yield chunk
 
 
 def _write(file: int, chunk: Chunk) -> None:

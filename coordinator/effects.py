@@ -90,6 +90,8 @@ class Effects:
             case Drop():
                 for path in effect.blobs:
                     self._shelves.drop(effect.run, path)
+                if self.loop.state.run(effect.run).phase.ended:
+                    self._shelves.drop_spares(effect.run)
                 return (BlobsDropped(self.loop.now_s(), effect.run, effect.blobs),)
         return ()
 

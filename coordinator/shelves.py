@@ -52,6 +52,12 @@ class Shelves:
         *shelf, sha256 = path.split("/")
         self._store(run, *shelf).drop(sha256)
 
+    def drop_spares(self, run: str) -> None:
+        """Frees what the run's dropped blobs left to be written over."""
+        for key, store in list(self._stores.items()):
+            if key[0] == run:
+                store.drop_spare()
+
     def _store(self, run: str, *shelf: str) -> BlobStore:
         key = (checked_name("run", run), *shelf)
         with self._lock:

@@ -17,6 +17,7 @@ from pathlib import Path
 from edge_agent import probe
 from fleet.errors import BadRequest, WattbedError
 from fleet.kinds import DeviceKind, kind
+from fleet.memory import keep_buffers
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 """What torch, NumPy and Numba take their number of threads from, once, when they are imported."""
@@ -109,6 +110,7 @@ def main() -> int:
     except WattbedError as error:
         print(f"edge_agent: {error}", file=sys.stderr)
         return 2
+    keep_buffers()
     for name in THREAD_VARIABLES:
         os.environ[name] = str(environment.threads)
     try:

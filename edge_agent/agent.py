@@ -56,7 +56,7 @@ LASTING_S = 10.0
 """A stream that lasted this long was a good one: the next attempts start with a short delay again."""
 
 FAREWELL_S = 2.0
-MODELS_KEPT = 4
+MODELS_KEPT = 2
 
 FATAL = (ProtocolMismatch, BadRequest)
 """What the coordinator answers to a hello that no repetition makes better."""

@@ -39,14 +39,16 @@ class Worker:
         state.mkdir(parents=True, exist_ok=True)
         self._data = data
         self._update = state / "update"
+        self._params: dict[str, np.ndarray] = {}
         self._residuals = Residuals(state / "residuals")
         self._workloads: dict[tuple[str, str], Workload] = {}
 
     def decode(self, path: Path) -> dict[str, np.ndarray]:
         """The model in the payload at `path`, in arrays that may be overwritten."""
-        with path.open("rb") as file:
-            payload = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return quantizer.decode(payload, verify=False)  # the cache has checked the sha256 of all of it
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as payload:
+            # The cache has checked all of it. The arrays of the last task are written over.
+            self._params = quantizer.decode(payload, verify=False, into=self._params)
+        return self._params
 
     def train(self, task: Task, params: dict[str, np.ndarray], progress: Progress) -> Outcome:
         """Trains on this device's shard; `params` may be overwritten."""
@@ -61,7 +63,8 @@ class Worker:
         disk when this returns: a round repeated after a crash gives the same bytes.
         """
         a = task.assignment
-        with self._update.open("wb") as sink:
+        self._update.touch()
+        with self._update.open("r+b") as sink:
             if task.error_feedback and a.bits_up < 32:
                 residual = self._residual(a)
                 sha256, residual = encode_with_feedback(
@@ -72,6 +75,7 @@ class Worker:
                     self._residuals.prune(a.run, a.residual_round)
             else:
                 sha256 = quantizer.encode_to(sink, update, a.bits_up, seed=a.seed, block_size=task.block_size)
+            sink.truncate()
         return Encoded(self._update, sha256, self._update.stat().st_size)
 
     def _residual(self, assignment: Assignment) -> dict[str, np.ndarray] | None:

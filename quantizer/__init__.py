@@ -1,9 +1,9 @@
 """Arrays to bytes and back, at 2 to 16 bits per value or 32, in the wire format of docs/wire.md.
 
-Imports NumPy and Numba only, and nothing of wattbed.
+Imports NumPy, Numba and isal only, and nothing of wattbed.
 """
 
-from quantizer.decoder import add_to, check, decode
+from quantizer.decoder import add_to, check, decode, verify
 from quantizer.encoder import BLOCK_SIZE, encode, encode_to
 from quantizer.errors import PayloadError
 from quantizer.feedback import Residuals, encode_with_feedback
@@ -22,4 +22,5 @@ __all__ = [
     "encode_to",
     "encode_with_feedback",
     "read_header",
+    "verify",
 ]

@@ -5,11 +5,11 @@ and Inf. The checksum is read unless `verify` is False, which is for bytes whose
 """
 
 import math
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
+from isal import isal_zlib as zlib
 
 from quantizer import kernels
 from quantizer.chunks import WORD, Piece, frozen, in_order, pieces
@@ -17,17 +17,22 @@ from quantizer.errors import PayloadError
 from quantizer.layout import CRC, Header, Payload, Section, TensorInfo, read_header
 
 
-def decode(payload: Payload, *, verify: bool = True) -> dict[str, np.ndarray]:
+def decode(
+    payload: Payload, *, verify: bool = True, into: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
     """The tensors of `payload`: writable, owning their memory, in the order, shapes and dtypes encoded.
 
-    PayloadError says what is wrong with it.
+    into: arrays of an earlier call that nobody needs any more; those of the right name, shape and dtype are
+    written over instead of making new ones. PayloadError says what is wrong with the payload.
     """
     header = read_header(payload)
     if verify:
         _verify(payload)
     tensors = {}
     for stored in _stored(payload, header):
-        tensor = np.empty(stored.info.shape, stored.info.dtype)
+        old = (into or {}).get(stored.info.name)
+        fits = old is not None and (old.shape, old.dtype) == (stored.info.shape, stored.info.dtype)
+        tensor = old if old is not None and fits else np.empty(stored.info.shape, stored.info.dtype)
         stored.each(partial(stored.copy, tensor.reshape(-1)))
         tensors[stored.info.name] = tensor
     return tensors
@@ -65,6 +70,13 @@ def check(payload: Payload, shapes: Mapping[str, tuple[int, ...]], *, verify: bo
         _verify(payload)
     for stored in _stored(payload, header):
         stored.each(stored.check)
+    return header
+
+
+def verify(payload: Payload) -> Header:
+    """The header of `payload`, after PayloadError where its length or its checksum is wrong. Reads no value."""
+    header = read_header(payload)
+    _verify(payload)
     return header
 
 

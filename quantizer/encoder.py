@@ -14,11 +14,11 @@ that came in. NaN, Inf and float64 values beyond float32 are refused.
 
 import hashlib
 import io
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
+from isal import isal_zlib as zlib
 
 from quantizer import kernels
 from quantizer.chunks import WORD, Piece, frozen, in_order, pieces

@@ -8,12 +8,12 @@ a payload that says anything else, before memory is allocated for what it claims
 import math
 import mmap
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from isal import isal_zlib as zlib
 
 from quantizer.errors import PayloadError
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,13 @@ def store(blobs: BlobStore, body: bytes) -> str:
     return sink.sha256
 
 
+def test_an_altered_byte_is_a_corrupt_update(blobs: BlobStore) -> None:
+    payload = bytearray(quantizer.encode(arrays(1), 8, seed=1))
+    payload[-9] ^= 1
+    with pytest.raises(CorruptUpdate, match="the payload is damaged: its CRC-32 is"):
+        check_update(blobs, store(blobs, bytes(payload)), SHAPES)
+
+
 def test_bytes_that_are_no_payload_are_a_corrupt_update(blobs: BlobStore) -> None:
     sha256 = store(blobs, b"not a payload")
     with pytest.raises(CorruptUpdate, match=f"update {sha256}: "):
@@ -223,5 +231,6 @@ def test_an_update_with_nan_or_inf_is_corrupt(blobs: BlobStore, value: float) ->
     needle = arrays(1)["conv.bias"].tobytes()
     at = payload.index(needle)
     payload[at : at + 4] = np.float32(value).tobytes()
+    payload[-4:] = zlib.crc32(payload[:-4]).to_bytes(4, "little")
     with pytest.raises(CorruptUpdate, match=r"conv\.bias"):
         check_update(blobs, store(blobs, bytes(payload)), SHAPES)

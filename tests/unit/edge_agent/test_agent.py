@@ -62,13 +62,13 @@ async def test_a_model_already_here_is_not_fetched_again(fleet, workload, attach
     assert len(fleet.download_offsets) == 1
 
 
-async def test_a_model_that_is_not_what_its_name_says_fails_the_task(fleet, workload, attach, make_task, params):
+async def test_a_model_that_comes_damaged_fails_the_task(fleet, workload, attach, make_task, params):
     task = make_task(params)
     fleet.blobs[task.assignment.model_sha256] = bytes(task.assignment.model_bytes)
     fleet.tasks = [task]
     await attach()
     await fleet.until(lambda: fleet.said(TaskFailed))
-    assert "bytes received have sha256" in fleet.said(TaskFailed)[0].reason
+    assert "bytes received, not a payload" in fleet.said(TaskFailed)[0].reason
 
 
 async def test_a_coordinator_that_restarts_in_training_gets_the_update_of_the_same_training(

@@ -2,6 +2,7 @@
 
 import math
 import struct
+import zlib
 from hashlib import sha256
 
 import pytest
@@ -37,6 +38,11 @@ async def asked(coordinator, pair):
     return run, a, task, await a.train(task)
 
 
+def resealed(payload):
+    """With the checksum that belongs to it: only its content is wrong."""
+    return named(payload[:-4] + struct.pack("<I", zlib.crc32(payload[:-4])))
+
+
 def truncated(payload):
     return named(payload[:-100])
 
@@ -50,11 +56,11 @@ def no_payload(payload):
 
 
 def not_a_number(payload):
-    return named(payload[:-200] + struct.pack("<f", math.nan) + payload[-196:])
+    return resealed(payload[:-200] + struct.pack("<f", math.nan) + payload[-196:])
 
 
 def infinite(payload):
-    return named(payload[:-200] + struct.pack("<f", math.inf) + payload[-196:])
+    return resealed(payload[:-200] + struct.pack("<f", math.inf) + payload[-196:])
 
 
 def of_another_model(payload):
@@ -71,7 +77,7 @@ def shorter_than_said(payload):
     ("spoil", "error", "message"),
     [
         (truncated, CorruptUpdate, "bytes"),
-        (altered, CorruptUpdate, "sha256"),
+        (altered, CorruptUpdate, "damaged: its CRC-32 is"),
         (no_payload, CorruptUpdate, "magic|not a"),
         (not_a_number, CorruptUpdate, r"tensor0001.*(finite|NaN|nan)"),
         (infinite, CorruptUpdate, r"tensor0001.*(finite|Inf|inf)"),
