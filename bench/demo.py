@@ -16,6 +16,7 @@ from cli import local, report
 from cli.ledger_view import FID, ends, without_source
 from cli.options import console
 from cli.run import start, watch
+from fleet.domain import RunReport
 from fleet.errors import WattbedError
 from fleet.experiment import read
 from fleet.kinds import kinds
@@ -42,16 +43,24 @@ def main() -> int:
         local.down(asked.state)
 
 
-def demo(file: Path, state: Path, began_s: float) -> int:
-    out = console()
+def in_testbed(file: Path, state: Path) -> tuple[RunReport, dict[str, bytes]] | int:
+    """Runs an experiment in a fresh local testbed: its report and grids, or the exit code of a run that failed."""
     experiment = read(file)
     local.down(state)
     testbed, started = local.up(state, agents=AGENTS, kinds=list(kinds()), data=None, port=0, http_port=0)
-    out.print(f"started {', '.join(started)} at {testbed.address}; logs in {state / 'logs'}")
+    console().print(f"started {', '.join(started)} at {testbed.address}; logs in {state / 'logs'}")
     run = start(experiment, testbed.address)
     if (code := watch(run, testbed.address, as_json=False)) != 0:
         return code
-    found, grids = asyncio.run(report.fetch(testbed.address, run, with_grids=True))
+    return asyncio.run(report.fetch(testbed.address, run, with_grids=True))
+
+
+def demo(file: Path, state: Path, began_s: float) -> int:
+    out = console()
+    ran = in_testbed(file, state)
+    if isinstance(ran, int):
+        return ran
+    found, grids = ran
     written = report.write(found, grids, state / "report")
     out.print(report.tables(found))
     out.print("\n" + "\n".join(f"wrote {path}" for path in written))
