@@ -66,8 +66,8 @@ def page(report: RunReport, file: Path) -> str:
     return f"""# Fashion-MNIST: FID against joules
 
 {question} Answered by `experiments/{file.name}`: {report.run.rounds} rounds, {AGENTS} agents as processes
-on loopback, {(report.run.ended_at_s or 0) - report.run.started_at_s:,.0f} s. Joules are summed over all devices; where they are
-estimated, they are the CPU-time model of the device's kind, on the CPU time of this machine.
+on loopback, {(report.run.ended_at_s or 0) - report.run.started_at_s:,.0f} s. Joules are summed over all
+devices; where they are estimated, they are the CPU-time model of the device's kind, on the CPU time of this machine.
 
 ![FID against joules]({NAME}.svg)
 

@@ -63,7 +63,8 @@ def aggregate(
     not fit the model or the new model is not finite; StorageFull. After an error the same call may be
     made again: it writes the same blobs.
     """
-    mean = _mean(updates, shapes(blobs, model_sha256))
+    scale = server.lr if isinstance(server, FedAvg) else 1.0
+    mean = _mean(updates, shapes(blobs, model_sha256), scale)
     step, state = _server_step(blobs, mean, server, optimizer_state)
     with blobs.mapped(model_sha256) as model:
         quantizer.add_to(model, 1.0, step)
@@ -95,7 +96,8 @@ def check_update(blobs: BlobStore, sha256: str, model_shapes: Shapes) -> None:
             raise CorruptUpdate(f"update {sha256}: {error}") from error
 
 
-def _mean(updates: Sequence[Weighted], model_shapes: Shapes) -> Arrays:
+def _mean(updates: Sequence[Weighted], model_shapes: Shapes, scale: float) -> Arrays:
+    """`scale` times the weighted mean."""
     total = math.fsum(u.weight for u in updates)
     if not (all(u.weight > 0 for u in updates) and 0 < total < math.inf):
         raise BadRequest(f"a mean needs weights that are positive and finite, not {_weights(updates)}")
@@ -103,7 +105,7 @@ def _mean(updates: Sequence[Weighted], model_shapes: Shapes) -> Arrays:
     for update in sorted(updates, key=lambda u: (u.device, u.sha256)):
         with update.blobs.mapped(update.sha256) as payload:
             try:
-                quantizer.add_to(payload, update.weight / total, sums)
+                quantizer.add_to(payload, scale * update.weight / total, sums)
             except PayloadError as error:
                 raise CorruptUpdate(f"update {update.sha256} of {update.device}: {error}") from error
     return sums
@@ -119,7 +121,7 @@ def _server_step(
     """What to add to the model, in the memory of `mean`, and the optimiser's new state."""
     match server:
         case FedAvg():
-            step, state = mean, None
+            return mean, None  # its lr is in the weights already
         case FedAvgM():
             if optimizer_state is not None:
                 with blobs.mapped(optimizer_state) as velocity:
@@ -132,9 +134,8 @@ def _server_step(
             for name, x in step.items():
                 np.add(np.sqrt(moments[f"v/{name}"]), server.tau, out=x)
                 np.divide(moments[f"m/{name}"], x, out=x)
-    if server.lr != 1.0:
-        for x in step.values():
-            np.multiply(x, server.lr, out=x)
+    for x in step.values():
+        np.multiply(x, server.lr, out=x)
     return step, state
 
 

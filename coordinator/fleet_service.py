@@ -45,7 +45,7 @@ from fleet.errors import BadRequest, ProtocolMismatch, StrangerUpdate, UnknownDe
 from fleet.rpc import CHUNK_BYTES, FRAME_BYTES, PROTOCOL_VERSION
 from fleet.v1 import fleet_pb2, fleet_pb2_grpc
 
-CHUNKS_AT_ONCE = 4
+CHUNKS_AT_ONCE = 2
 """Chunks that go to a thread together."""
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -39,19 +39,17 @@ class Worker:
         state.mkdir(parents=True, exist_ok=True)
         self._data = data
         self._update = state / "update"
-        self._params: dict[str, np.ndarray] = {}
         self._residuals = Residuals(state / "residuals")
         self._workloads: dict[tuple[str, str], Workload] = {}
 
     def decode(self, path: Path) -> dict[str, np.ndarray]:
-        """The model in the payload at `path`, in arrays that may be overwritten."""
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as payload:
-            # The cache has checked all of it. The arrays of the last task are written over.
-            self._params = quantizer.decode(payload, verify=False, into=self._params)
-        return self._params
+        """The model in the payload at `path`; at 32 bits as read-only views of the file."""
+        with path.open("rb") as file:
+            payload = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return quantizer.decode(payload, verify=False, views=True)  # the cache has checked all of it
 
     def train(self, task: Task, params: dict[str, np.ndarray], progress: Progress) -> Outcome:
-        """Trains on this device's shard; `params` may be overwritten."""
+        """Trains on this device's shard."""
         workload = self._workload(task)
         shard = Shard(task.assignment.shard, task.shards)
         return workload.train(params, shard, task.assignment, progress)

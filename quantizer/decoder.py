@@ -17,23 +17,23 @@ from quantizer.errors import PayloadError
 from quantizer.layout import CRC, Header, Payload, Section, TensorInfo, read_header
 
 
-def decode(
-    payload: Payload, *, verify: bool = True, into: Mapping[str, np.ndarray] | None = None
-) -> dict[str, np.ndarray]:
+def decode(payload: Payload, *, verify: bool = True, views: bool = False) -> dict[str, np.ndarray]:
     """The tensors of `payload`: writable, owning their memory, in the order, shapes and dtypes encoded.
 
-    into: arrays of an earlier call that nobody needs any more; those of the right name, shape and dtype are
-    written over instead of making new ones. PayloadError says what is wrong with the payload.
+    views: float32 tensors at 32 bits are read-only views of the payload, which must outlive them, instead of
+    copies. PayloadError says what is wrong with the payload.
     """
     header = read_header(payload)
     if verify:
         _verify(payload)
     tensors = {}
     for stored in _stored(payload, header):
-        old = (into or {}).get(stored.info.name)
-        fits = old is not None and (old.shape, old.dtype) == (stored.info.shape, stored.info.dtype)
-        tensor = old if old is not None and fits else np.empty(stored.info.shape, stored.info.dtype)
-        stored.each(partial(stored.copy, tensor.reshape(-1)))
+        if views and stored.viewable:
+            stored.each(stored.check)
+            tensor = stored.view()
+        else:
+            tensor = np.empty(stored.info.shape, stored.info.dtype)
+            stored.each(partial(stored.copy, tensor.reshape(-1)))
         tensors[stored.info.name] = tensor
     return tensors
 
@@ -115,6 +115,15 @@ class _Stored:
         self._data = np.frombuffer(payload, dtype, words, section.offset)
         offset = header.scales_offset + 4 * section.first_scale
         self._scales = frozen(np.frombuffer(payload, "<f4", section.scales, offset))
+
+    @property
+    def viewable(self) -> bool:
+        """Whether the payload holds the tensor as it is."""
+        return self._bits == 32 and self.info.dtype == np.float32
+
+    def view(self) -> np.ndarray:
+        """The tensor in the payload's memory, read-only."""
+        return frozen(self._data[: self.info.size]).reshape(self.info.shape)
 
     def each(self, work: Callable[[Piece], object]) -> None:
         """Calls `work` with pieces that cover the tensor, on several threads."""

@@ -61,7 +61,7 @@ class Workload(Protocol):
         assignment: Assignment,
         progress: Callable[[int, float | None], None],
     ) -> Outcome:
-        """Trains `assignment.train_steps` steps from `params`, which it may overwrite.
+        """Trains `assignment.train_steps` steps from `params`, which are read-only.
 
         Uses assignment.seed, .precision, .width and .train_steps. Calls `progress(steps done, loss)`
         after each step; what `progress` raises ends the training (the assignment was cancelled).

@@ -66,7 +66,7 @@ def experiment(model_bytes: int, tensors: int, agents: int, rounds: int, seed: i
         workload=WorkloadSection(name="noop", options={"model_bytes": model_bytes, "tensors": tensors}),
         policy=PolicySection(name="fixed", options=fixed),
         round=RoundSection(mode="sync", min_devices=agents, devices=agents, quorum=agents, deadline_s=300.0),
-        server=FedAvg(optimizer="fedavg", lr=1.0),
+        server=FedAvg(optimizer="fedavg", lr=1e-3),
         quantizer=QuantizerSection(block_size=1024, error_feedback=False),
         evaluate=EvaluateSection(every=rounds),
     )
