@@ -61,13 +61,16 @@ def page(report: RunReport, file: Path) -> str:
         all_of = [x for r in report.rounds for x in r.devices if x.device == d.device]
         sums = "; ".join(f"{s.joules:,.0f} {s.quality} by {s.source}" for s in energy(readings(all_of)))
         bytes_ = counted(all_of)
-        devices.append((d.device, d.kind, d.bits_up, f"{bytes_.wire_up:,}", f"{bytes_.wire_down:,}", sums))
+        devices.append(
+            (d.device, d.kind, d.bits_up, f"{bytes_.wire_up_bytes:,}", f"{bytes_.wire_down_bytes:,}", sums)
+        )
     notes = "\n".join(f"- {m.name}: {m.detail}" for m in last(report).metrics)
+    took_s = (report.run.ended_at_s or 0) - report.run.started_at_s
     return f"""# Fashion-MNIST: FID against joules
 
 {question} Answered by `experiments/{file.name}`: {report.run.rounds} rounds, {AGENTS} agents as processes
-on loopback, {(report.run.ended_at_s or 0) - report.run.started_at_s:,.0f} s. Joules are summed over all
-devices; where they are estimated, they are the CPU-time model of the device's kind, on the CPU time of this machine.
+on loopback, {took_s:,.0f} s. Joules are summed over all devices; where they are estimated, they are the
+CPU-time model of the device's kind, on the CPU time of this machine.
 
 ![FID against joules]({NAME}.svg)
 

@@ -93,7 +93,7 @@ class Loop:
         for events, future in inbox:
             try:
                 after = fold(events, state)
-            except WattbedError as error:
+            except Exception as error:  # one that cannot be must not hold the others up
                 done.append((future, error))
             else:
                 state, accepted = after, [*accepted, *events]
@@ -156,7 +156,7 @@ class Loop:
 def _tell(future: asyncio.Future[None] | None, problem: Exception | None) -> None:
     if future is None:
         if problem is not None:
-            log.warning("dropped: %s", problem)
+            log.warning("dropped: %s: %s", type(problem).__name__, problem)
     elif not future.done():
         if problem is None:
             future.set_result(None)

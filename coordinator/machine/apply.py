@@ -72,10 +72,10 @@ def _devices(
             device = Device(event.device, event.capabilities, event.metrics_address, event.session, event.at_s)
             return {**devices, event.device: device}
         case DeviceDetached():
-            device = devices[event.device]
-            if device.session != event.session:
-                return devices  # an older stream of a device that is back already
-            return {**devices, event.device: replace(device, session=None, changed_at_s=event.at_s)}
+            known = devices.get(event.device)
+            if known is None or known.session != event.session:
+                return devices  # an older stream of a device that is back already, or one that never was
+            return {**devices, event.device: replace(known, session=None, changed_at_s=event.at_s)}
 
 
 def _run(run: Run, event: Event) -> Run:
