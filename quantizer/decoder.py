@@ -21,7 +21,7 @@ def decode(payload: Payload, *, verify: bool = True, views: bool = False) -> dic
     """The tensors of `payload`: writable, owning their memory, in the order, shapes and dtypes encoded.
 
     views: float32 tensors at 32 bits are read-only views of the payload, which must outlive them, instead of
-    copies. PayloadError says what is wrong with the payload.
+    copies; their values are not looked at. PayloadError says what is wrong with the payload.
     """
     header = read_header(payload)
     if verify:
@@ -29,7 +29,6 @@ def decode(payload: Payload, *, verify: bool = True, views: bool = False) -> dic
     tensors = {}
     for stored in _stored(payload, header):
         if views and stored.viewable:
-            stored.each(stored.check)
             tensor = stored.view()
         else:
             tensor = np.empty(stored.info.shape, stored.info.dtype)

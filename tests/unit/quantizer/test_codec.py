@@ -249,3 +249,17 @@ def test_nothing_of_a_tensors_size_is_allocated(bits, action):
 class Nowhere:
     def write(self, data: memoryview, /) -> None:
         pass
+
+
+def test_views_are_the_values_in_the_payloads_own_memory_and_read_only():
+    tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(3, np.float16)}
+    payload = encode(tensors, 32, seed=0)
+    seen = decode(payload, views=True)
+    assert all(np.array_equal(seen[n], tensors[n]) for n in tensors)
+    assert np.shares_memory(seen["a"], np.frombuffer(payload, np.uint8))
+    assert not seen["a"].flags.writeable
+
+
+def test_quantised_values_have_no_views_and_are_copies():
+    payload = encode({"a": np.ones(600, np.float32)}, 4, seed=0)
+    assert decode(payload, views=True)["a"].flags.writeable
