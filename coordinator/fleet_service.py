@@ -1,6 +1,7 @@
 """The service that agents call. It translates; it decides nothing and catches nothing."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -44,6 +45,8 @@ from fleet.domain import (
 from fleet.errors import BadRequest, ProtocolMismatch, StrangerUpdate, UnknownDevice, WattbedError, WrongOffset
 from fleet.rpc import CHUNK_BYTES, FRAME_BYTES, PROTOCOL_VERSION
 from fleet.v1 import fleet_pb2, fleet_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 CHUNKS_AT_ONCE = 2
 """Chunks that go to a thread together."""
@@ -106,14 +109,19 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 session.send(HeartbeatAck(message.sequence))
             case Progress():
                 self._sessions.progressed(session, message)
+            case PhaseMeasured() | TaskFailed() if not self._is_assigned(
+                message.run, message.round, session.device
+            ):
+                # Of a run this log does not have. Ending the stream would only have it said again.
+                log.warning("%s speaks of %s round %d, which it was not asked for", *_place(session, message))
+                if isinstance(message, PhaseMeasured):
+                    session.send(MeasurementAck(message.window))
             case PhaseMeasured():
-                self._must_be_assigned(message.run, message.round, session.device)
                 if not self._effects.ledger(message.run).knows(message, session.device):
                     measured = EnergyMeasured(self._loop.now_s(), message.run, session.device, message)
                     await self._loop.submit(measured)
                 session.send(MeasurementAck(message.window))
             case TaskFailed():
-                self._must_be_assigned(message.run, message.round, session.device)
                 await self._loop.submit(
                     AssignmentFailed(
                         self._loop.now_s(), message.run, message.round, session.device, message.reason
@@ -154,7 +162,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         try:
             fresh = await self._receive(header, first, requests)
         except WattbedError as error:
-            if header.run in self._loop.state.runs and self._is_assigned(header.run, header.round, header.device):
+            if self._is_assigned(header.run, header.round, header.device):
                 self._loop.post(
                     UpdateRefused(self._loop.now_s(), header.run, header.round, header.device, str(error))
                 )
@@ -205,11 +213,12 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         self._loop.post(BytesMoved(self._loop.now_s(), who.run, who.round, who.device, direction, wire_bytes))
 
     def _is_assigned(self, run: str, round: int, device: str) -> bool:
-        return self._effects.ledger(run).has(round, device)
+        return run in self._loop.state.runs and self._effects.ledger(run).has(round, device)
 
     def _must_be_assigned(self, run: str, round: int, device: str) -> None:
         if device not in self._loop.state.devices:
             raise UnknownDevice(f"no device {device!r} has attached")
+        self._loop.state.run(run)
         if not self._is_assigned(run, round, device):
             raise StrangerUpdate(f"device {device} was not asked to train in round {round} of run {run}")
 
@@ -246,6 +255,10 @@ class Arriving:
         if self._writing is not None:
             await asyncio.wait([self._writing])
         await asyncio.to_thread(self._receiving.suspend)
+
+
+def _place(session: Session, message: PhaseMeasured | TaskFailed) -> tuple[str, str, int]:
+    return session.device, message.run, message.round
 
 
 async def _first(requests: AsyncIterator[Any]) -> Any:

@@ -70,7 +70,7 @@ class Sessions:
     async def end_the_silent(self) -> None:
         """Never returns: ends each stream that has been silent for SILENCE_S."""
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.25)
             oldest = time.monotonic() - SILENCE_S
             for session in list(self._by_device.values()):
                 if session.heard_s < oldest and session.ended is None:

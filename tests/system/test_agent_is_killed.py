@@ -54,3 +54,20 @@ async def test_an_agent_that_dies_and_returns_within_the_round_is_counted_once(t
     testbed.start_agent("agent-2")
     report = await testbed.finished(run)
     assert report.rounds[-1].model_sha256 == calm.rounds[-1].model_sha256
+
+
+async def test_an_agent_that_falls_silent_is_noticed_and_taken_back(testbed):
+    names = ("agent-1", "agent-2", "agent-3")
+    await testbed.attached(*names)
+    process = testbed.running["agent-1"].process()
+    process.suspend()
+    silent_s = time.monotonic()
+    try:
+        async with Operator(testbed.address) as operator:
+            while (await operator.device("agent-1")).attached:
+                await asyncio.sleep(0.05)
+        noticed_s = time.monotonic() - silent_s
+    finally:
+        process.resume()
+    await testbed.attached(*names)
+    assert noticed_s < 5

@@ -133,3 +133,11 @@ async def test_a_stopped_run_withdraws_its_tasks(coordinator, pair):
     await coordinator.ask(coordinator.operator.StopRun(operator_pb2.StopRunRequest(run=run_id, reason="enough")))
     cancel = await pair[0].hear()
     assert (type(cancel).__name__, cancel.run, cancel.round) == ("Cancel", run_id, 1)
+
+
+async def test_a_window_of_a_run_that_is_not_in_the_log_is_taken_from_the_agent_and_left(coordinator, pair):
+    a, _ = pair
+    await a.send(PhaseMeasured("w1", "elsewhere-1", 1, Phase.TRAIN, 1.0, 2.0, ()))
+    await a.send(TaskFailed("elsewhere-1", 1, "no matter"))
+    await a.send(Heartbeat(3, 1.0, 1.0, 1))
+    assert [type(await a.hear()).__name__ for _ in range(2)] == ["MeasurementAck", "HeartbeatAck"]
