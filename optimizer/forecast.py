@@ -1,7 +1,8 @@
 """What an assignment will cost, from what the same device's earlier ones came to.
 
 Per device and (width, precision): the median seconds and joules per training step, and the median
-seconds and joules of the other phases. A device nothing was measured of gets no number.
+seconds and joules of the other phases. A device nothing was measured of gets no number. Its first
+assignment pays for imports and compiling, so it is left out as soon as there is another.
 """
 
 from collections import defaultdict
@@ -44,8 +45,12 @@ class Forecast:
         samples = len(self._train_s[key])
         if not samples:
             return Prediction(None, None, Origin.PRESET, 0)
-        seconds = median(self._train_s[key]) * train_steps + median(self._rest_s[device])
+        seconds = _typical(self._train_s[key]) * train_steps + _typical(self._rest_s[device])
         joules = None
         if self._train_joules[key]:
-            joules = median(self._train_joules[key]) * train_steps + median(self._rest_joules[device])
+            joules = _typical(self._train_joules[key]) * train_steps + _typical(self._rest_joules[device])
         return Prediction(joules, seconds, Origin.FITTED, samples)
+
+
+def _typical(values: list[float]) -> float:
+    return median(values[1:] or values)

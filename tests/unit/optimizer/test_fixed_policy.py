@@ -34,11 +34,19 @@ def test_with_nothing_measured_there_is_no_number():
 
 def test_a_prediction_is_the_median_of_what_the_same_device_did_for_as_many_steps():
     policy = load("fixed", OPTIONS | {"train_steps": 20})
-    for seconds in (5.0, 100.0, 6.0):
+    for seconds in (6.0, 5.0, 100.0, 6.0):
         policy.tell(told("a", seconds, joules=seconds * 2))
     a, b, _ = policy.ask(4, CANDIDATES)
-    assert (a.predicted.seconds, a.predicted.joules, a.predicted.samples) == (13.0, 26.0, 3)
+    assert (a.predicted.seconds, a.predicted.joules, a.predicted.samples) == (13.0, 26.0, 4)
     assert b.predicted.seconds is None
+
+
+def test_the_first_assignment_of_a_device_is_left_out_once_there_is_another():
+    policy, predicted = load("fixed", OPTIONS), []
+    for seconds in (50.0, 5.0):
+        policy.tell(told("a", seconds))
+        predicted.append(policy.ask(2, CANDIDATES)[0].predicted.seconds)
+    assert predicted == [51.0, 6.0]
 
 
 def test_another_width_teaches_nothing_about_this_one():
