@@ -14,7 +14,7 @@ import re
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EDQUOT, EFBIG, ENOSPC
@@ -235,11 +235,6 @@ class Receiving:
                 raise CorruptUpdate(f"blob {self.sha256}: more than the {self.size_bytes} bytes announced")
             with _room(file.path, self.size_bytes - file.held_bytes):
                 file.write(chunk)
-
-    def write_all(self, chunks: Iterable[Chunk]) -> None:
-        """Appends each of `chunks`; errors as `write`."""
-        for chunk in chunks:
-            self.write(chunk)
 
     def commit(self) -> None:
         """Makes the blob whole: on return it is on the disk under its name.

@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from itertools import islice
 from typing import Any
 
 import grpc
@@ -47,9 +46,6 @@ from fleet.rpc import CHUNK_BYTES, FRAME_BYTES, PROTOCOL_VERSION
 from fleet.v1 import fleet_pb2, fleet_pb2_grpc
 
 log = logging.getLogger(__name__)
-
-CHUNKS_AT_ONCE = 2
-"""Chunks that go to a thread together."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -143,10 +139,9 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         chunks = models.read(request.sha256, request.offset_bytes, CHUNK_BYTES)
         sent = FRAME_BYTES + request.ByteSize()
         try:
-            while some := await asyncio.to_thread(lambda: list(islice(chunks, CHUNKS_AT_ONCE))):
-                for chunk in some:
-                    yield chunk
-                    sent += FRAME_BYTES + message_bytes(chunk)
+            while chunk := await asyncio.to_thread(next, chunks, b""):
+                yield chunk
+                sent += FRAME_BYTES + message_bytes(chunk)
         finally:
             self._moved(request, "down", sent)
 
@@ -224,7 +219,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
 
 
 class Arriving:
-    """The bytes of one upload on their way to the disk: a thread writes some while the next ones come."""
+    """The bytes of one upload on their way to the disk: a thread writes a chunk while the next one comes."""
 
     def __init__(self, receiving: Receiving, wire_bytes: int) -> None:
         self.wire_bytes = wire_bytes
@@ -233,22 +228,15 @@ class Arriving:
         self._writing: asyncio.Task[None] | None = None
 
     async def take(self, requests: AsyncIterator[Any]) -> None:
-        """Until the stream ends; at most CHUNKS_AT_ONCE wait to be written."""
-        some: list[bytes] = []
+        """Until the stream ends."""
         async for part in requests:
             self.wire_bytes += FRAME_BYTES + message_bytes(part)
             self.payload_bytes += len(part)
-            some.append(part)
-            if self._writing is None or self._writing.done() or len(some) >= CHUNKS_AT_ONCE:
-                await self._write(some)
-                some = []
-        await self._write(some)
-        await self._write([])
-
-    async def _write(self, some: list[bytes]) -> None:
+            if self._writing is not None:
+                await self._writing
+            self._writing = asyncio.create_task(asyncio.to_thread(self._receiving.write, part))
         if self._writing is not None:
             await self._writing
-        self._writing = asyncio.create_task(asyncio.to_thread(self._receiving.write_all, some))
 
     async def suspend(self) -> None:
         """Keeps what came."""
