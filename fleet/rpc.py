@@ -30,6 +30,10 @@ CHANNEL_OPTIONS = (
 )
 SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),
+    # What the server reads ahead of one upload is bounded, instead of growing with the speed of the link:
+    # memory per agent must not.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", CHUNK_BYTES),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
