@@ -1,7 +1,7 @@
 """Bytes to arrays, into a running sum, or to nothing but a verdict.
 
 Every reader refuses what `encode` does not make: a header that lies, a code or scale out of range, NaN
-and Inf. The checksum is read unless `verify` is False, which is for bytes whose sha256 was compared.
+and Inf. The checksum is read unless `verify` is False, which is for bytes that were verified before.
 """
 
 import math
