@@ -5,7 +5,6 @@ TORCH ?= auto
 TORCH_INDEX ?=
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := fleet quantizer optimizer workloads edge_agent coordinator cli
 
 .PHONY: install demo test check proto proto-check lock format clean
 

@@ -91,7 +91,7 @@ class Effects:
                 for path in effect.blobs:
                     self._shelves.drop(effect.run, path)
                 if self.loop.state.run(effect.run).phase.ended:
-                    self._shelves.drop_spares(effect.run)
+                    self._shelves.tidy(effect.run)
                 return (BlobsDropped(self.loop.now_s(), effect.run, effect.blobs),)
         return ()
 

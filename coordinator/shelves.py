@@ -6,6 +6,7 @@ A shelf per device: two devices that send the same bytes never share a file, so 
 never takes another's.
 """
 
+import math
 import re
 import threading
 from pathlib import Path
@@ -52,11 +53,12 @@ class Shelves:
         *shelf, sha256 = path.split("/")
         self._store(run, *shelf).drop(sha256)
 
-    def drop_spares(self, run: str) -> None:
-        """Frees what the run's dropped blobs left to be written over."""
+    def tidy(self, run: str) -> None:
+        """Frees what a run that has ended left: files to be written over, and uploads that nobody goes on with."""
         for key, store in list(self._stores.items()):
             if key[0] == run:
                 store.drop_spare()
+                store.sweep(math.inf)
 
     def _store(self, run: str, *shelf: str) -> BlobStore:
         key = (checked_name("run", run), *shelf)
