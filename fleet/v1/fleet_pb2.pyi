@@ -47,7 +47,7 @@ class Hello(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., device: _Optional[str] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., metrics_address: _Optional[str] = ...) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("kind", "cpu_model", "cpu_cores", "memory_bytes", "gpu_model", "machine", "agent_version", "meters")
+    __slots__ = ("kind", "cpu_model", "cpu_cores", "memory_bytes", "gpu_model", "machine", "agent_version", "meters", "rejected_meters", "levers", "cpu_quota", "link")
     KIND_FIELD_NUMBER: _ClassVar[int]
     CPU_MODEL_FIELD_NUMBER: _ClassVar[int]
     CPU_CORES_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,10 @@ class Capabilities(_message.Message):
     MACHINE_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     METERS_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_METERS_FIELD_NUMBER: _ClassVar[int]
+    LEVERS_FIELD_NUMBER: _ClassVar[int]
+    CPU_QUOTA_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
     kind: str
     cpu_model: str
     cpu_cores: int
@@ -64,7 +68,55 @@ class Capabilities(_message.Message):
     machine: str
     agent_version: str
     meters: _containers.RepeatedCompositeFieldContainer[MeterInfo]
-    def __init__(self, kind: _Optional[str] = ..., cpu_model: _Optional[str] = ..., cpu_cores: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., machine: _Optional[str] = ..., agent_version: _Optional[str] = ..., meters: _Optional[_Iterable[_Union[MeterInfo, _Mapping]]] = ...) -> None: ...
+    rejected_meters: _containers.RepeatedCompositeFieldContainer[RejectedMeter]
+    levers: _containers.RepeatedCompositeFieldContainer[LeverInfo]
+    cpu_quota: float
+    link: LinkInfo
+    def __init__(self, kind: _Optional[str] = ..., cpu_model: _Optional[str] = ..., cpu_cores: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., machine: _Optional[str] = ..., agent_version: _Optional[str] = ..., meters: _Optional[_Iterable[_Union[MeterInfo, _Mapping]]] = ..., rejected_meters: _Optional[_Iterable[_Union[RejectedMeter, _Mapping]]] = ..., levers: _Optional[_Iterable[_Union[LeverInfo, _Mapping]]] = ..., cpu_quota: _Optional[float] = ..., link: _Optional[_Union[LinkInfo, _Mapping]] = ...) -> None: ...
+
+class RejectedMeter(_message.Message):
+    __slots__ = ("source", "reason")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    reason: str
+    def __init__(self, source: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class LeverInfo(_message.Message):
+    __slots__ = ("lever", "unit", "minimum", "maximum", "detail")
+    LEVER_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    lever: str
+    unit: str
+    minimum: float
+    maximum: float
+    detail: str
+    def __init__(self, lever: _Optional[str] = ..., unit: _Optional[str] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class LinkInfo(_message.Message):
+    __slots__ = ("rate_up_bps", "rate_down_bps", "delay_s", "jitter_s", "loss", "rate_by", "delay_by", "loss_by", "trace")
+    RATE_UP_BPS_FIELD_NUMBER: _ClassVar[int]
+    RATE_DOWN_BPS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_S_FIELD_NUMBER: _ClassVar[int]
+    JITTER_S_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    RATE_BY_FIELD_NUMBER: _ClassVar[int]
+    DELAY_BY_FIELD_NUMBER: _ClassVar[int]
+    LOSS_BY_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    rate_up_bps: float
+    rate_down_bps: float
+    delay_s: float
+    jitter_s: float
+    loss: float
+    rate_by: str
+    delay_by: str
+    loss_by: str
+    trace: str
+    def __init__(self, rate_up_bps: _Optional[float] = ..., rate_down_bps: _Optional[float] = ..., delay_s: _Optional[float] = ..., jitter_s: _Optional[float] = ..., loss: _Optional[float] = ..., rate_by: _Optional[str] = ..., delay_by: _Optional[str] = ..., loss_by: _Optional[str] = ..., trace: _Optional[str] = ...) -> None: ...
 
 class MeterInfo(_message.Message):
     __slots__ = ("source", "component", "scope", "quality", "detail")
@@ -119,20 +171,22 @@ class Power(_message.Message):
     def __init__(self, watts: _Optional[float] = ..., source: _Optional[str] = ..., component: _Optional[str] = ..., quality: _Optional[str] = ...) -> None: ...
 
 class PhaseTotal(_message.Message):
-    __slots__ = ("phase", "seconds", "component", "quality", "joules", "source")
+    __slots__ = ("phase", "seconds", "component", "quality", "joules", "source", "scope")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     JOULES_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
     phase: str
     seconds: float
     component: str
     quality: str
     joules: float
     source: str
-    def __init__(self, phase: _Optional[str] = ..., seconds: _Optional[float] = ..., component: _Optional[str] = ..., quality: _Optional[str] = ..., joules: _Optional[float] = ..., source: _Optional[str] = ...) -> None: ...
+    scope: str
+    def __init__(self, phase: _Optional[str] = ..., seconds: _Optional[float] = ..., component: _Optional[str] = ..., quality: _Optional[str] = ..., joules: _Optional[float] = ..., source: _Optional[str] = ..., scope: _Optional[str] = ...) -> None: ...
 
 class HeartbeatAck(_message.Message):
     __slots__ = ("sequence",)
@@ -157,7 +211,7 @@ class Progress(_message.Message):
     def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., phase: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
 
 class PhaseMeasured(_message.Message):
-    __slots__ = ("window", "run", "round", "phase", "started_at_s", "seconds", "readings")
+    __slots__ = ("window", "run", "round", "phase", "started_at_s", "seconds", "readings", "levers")
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +219,7 @@ class PhaseMeasured(_message.Message):
     STARTED_AT_S_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     READINGS_FIELD_NUMBER: _ClassVar[int]
+    LEVERS_FIELD_NUMBER: _ClassVar[int]
     window: str
     run: str
     round: int
@@ -172,7 +227,20 @@ class PhaseMeasured(_message.Message):
     started_at_s: float
     seconds: float
     readings: _containers.RepeatedCompositeFieldContainer[EnergyReading]
-    def __init__(self, window: _Optional[str] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., phase: _Optional[str] = ..., started_at_s: _Optional[float] = ..., seconds: _Optional[float] = ..., readings: _Optional[_Iterable[_Union[EnergyReading, _Mapping]]] = ...) -> None: ...
+    levers: _containers.RepeatedCompositeFieldContainer[LeverOutcome]
+    def __init__(self, window: _Optional[str] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., phase: _Optional[str] = ..., started_at_s: _Optional[float] = ..., seconds: _Optional[float] = ..., readings: _Optional[_Iterable[_Union[EnergyReading, _Mapping]]] = ..., levers: _Optional[_Iterable[_Union[LeverOutcome, _Mapping]]] = ...) -> None: ...
+
+class LeverOutcome(_message.Message):
+    __slots__ = ("lever", "requested", "applied", "reason")
+    LEVER_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    lever: str
+    requested: float
+    applied: float
+    reason: str
+    def __init__(self, lever: _Optional[str] = ..., requested: _Optional[float] = ..., applied: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class EnergyReading(_message.Message):
     __slots__ = ("source", "component", "scope", "quality", "joules", "low_joules", "high_joules", "flags")
