@@ -111,7 +111,7 @@ def on_demand_devices(count: int, seed: int, deadline_s: float = 150.0) -> tuple
 
 
 def on_demand_diffusion(seed: int = 0, count: int = 10) -> dict[str, Any]:
-    """Lai et al., reconstructed: every scheme on the same seeded devices in equal and in shared parts of the band."""
+    """Lai et al., reconstructed: every scheme on the same seeded devices."""
     devices, tolerated = on_demand_devices(count, seed)
     budget = float((devices.weight**2 * tolerated).sum())
     found: dict[str, Any] = {}
