@@ -50,7 +50,10 @@ def page(report: RunReport, file: Path) -> str:
     """The result as Markdown."""
     question = file.read_text().splitlines()[0].removeprefix("# ")
     names = [m.name for m in report.rounds[0].metrics]
-    spent = {p.round: f"{p.joules:,.0f} ({p.quality})" for p in curve(report, FID)}
+    spent: dict[int, str] = {}
+    for p in curve(report, FID):
+        said = f"{p.joules:,.0f} ({p.quality}, {p.scope})"
+        spent[p.round] = f"{spent[p.round]}, {said}" if p.round in spent else said
     rows = [
         (r.round, spent.get(r.round, "—"), *(f"{metric(r, n):.4g}" for n in names), (r.model_sha256 or "")[:12])
         for r in report.rounds

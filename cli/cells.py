@@ -1,6 +1,8 @@
 """How numbers look in a table: with their unit, and an em dash for what was not measured."""
 
-from fleet.domain import EnergyReading, Quality, joules_by_quality
+from collections.abc import Iterable
+
+from fleet.energy import Total
 
 NOT_MEASURED = "—"
 
@@ -49,13 +51,29 @@ def bits(up: int, down: int) -> str:
     return f"{up}↑ {down}↓"
 
 
-def energy(readings: list[EnergyReading]) -> str:
-    """Joules of each quality by itself, each with its quality and the sources behind it."""
-    sums = joules_by_quality(readings)
-    if not sums:
-        return NOT_MEASURED
-    return ", ".join(f"{joules(sums[q])} ({q}: {_sources(readings, q)})" for q in Quality if q in sums)
+def energy(totals: Iterable[Total]) -> str:
+    """Each total by itself, with its quality, scope and sources; "+" where windows are missing from it."""
+    return ", ".join(_total(t) for t in totals if t.joules is not None) or NOT_MEASURED
 
 
-def _sources(readings: list[EnergyReading], quality: Quality) -> str:
-    return "+".join(sorted({r.source for r in readings if r.quality is quality and r.joules is not None}))
+def _total(t: Total) -> str:
+    more = "+" if t.missing else ""
+    return f"{joules(t.joules)}{more} ({named(t)})"
+
+
+def named(t: Total) -> str:
+    """What a total is made of, e.g. "measured, package: nvml_energy+rapl"."""
+    return f"{t.quality}, {t.scope}: {'+'.join(t.techniques)}"
+
+
+def rate(bps: float) -> str:
+    """Bits per second in powers of 1000."""
+    for unit, size_ in (("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3)):
+        if bps >= size_:
+            return f"{bps / size_:.3g} {unit}"
+    return f"{bps:.3g} bit/s"
+
+
+def milliseconds(value_s: float) -> str:
+    """A delay."""
+    return f"{1000 * value_s:.3g} ms"

@@ -7,6 +7,7 @@ waited for, and the log is read on from the last event seen.
 import asyncio
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,8 +20,9 @@ from rich.text import Text
 
 from cli import cells
 from cli.client import Operator
-from cli.ledger_view import counted, readings
+from cli.ledger_view import choices, counted, totals
 from fleet.domain import DeviceProgress, LoggedEvent, Progress, RoundReport, RunReport, RunSummary
+from fleet.energy import Choices
 from fleet.errors import Unreachable
 from fleet.experiment import Experiment
 
@@ -176,11 +178,12 @@ class Lines:
 
     def ledger(self, report: RunReport) -> None:
         """Prints what is new about the rounds."""
+        chosen = choices(report)
         for round_ in report.rounds:
             if round_.devices and self._first(round_.round, "opened"):
                 self._console.print(opened_line(round_))
             if is_settled(round_, report) and self._first(round_.round, "settled"):
-                self._console.print(settled_line(round_, report.run.rounds))
+                self._console.print(settled_line(round_, report.run.rounds, chosen))
 
     def _first(self, round_: int, what: str) -> bool:
         fresh = (round_, what) not in self._told
@@ -230,7 +233,7 @@ class LiveTable(Lines):
         if self._lost:
             title += "  (the coordinator does not answer)"
         live = {device: p for device, p in self._progress.items() if p.run == run.run}
-        return Group(Text(title, style="bold"), device_table(current, live))
+        return Group(Text(title, style="bold"), device_table(current, live, choices(self._report)))
 
 
 def is_settled(round_: RoundReport, report: RunReport) -> bool:
@@ -248,7 +251,7 @@ def opened_line(round_: RoundReport) -> str:
     return f"round {round_.round} opened: {who}"
 
 
-def settled_line(round_: RoundReport, of: int) -> str:
+def settled_line(round_: RoundReport, of: int, chosen: Mapping[str, Choices]) -> str:
     """What a round gave and what it cost."""
     metrics = ", ".join(f"{m.name} {cells.number(m.value)}" for m in round_.metrics) or "not evaluated"
     if not round_.devices:
@@ -259,11 +262,11 @@ def settled_line(round_: RoundReport, of: int) -> str:
     return (
         f"round {round_.round}/{of} {round_.status}{why}: {arrived}/{len(round_.devices)} updates in "
         f"{cells.seconds(round_.seconds)}, {cells.size(moved.wire_up_bytes)} up, "
-        f"{cells.size(moved.wire_down_bytes)} down, {cells.energy(list(readings(round_.devices)))}, {metrics}"
+        f"{cells.size(moved.wire_down_bytes)} down, {cells.energy(totals(round_.devices, chosen))}, {metrics}"
     )
 
 
-def device_table(round_: RoundReport, live: dict[str, Progress]) -> Table:
+def device_table(round_: RoundReport, live: dict[str, Progress], chosen: Mapping[str, Choices]) -> Table:
     """The devices of an open round: what each was asked, how far it is, and what it has cost so far."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("device", "bits", "phase", "progress", "up", "down", "joules"):
@@ -279,6 +282,6 @@ def device_table(round_: RoundReport, live: dict[str, Progress]) -> Table:
             bar,
             cells.size(device.wire_up_bytes),
             cells.size(device.wire_down_bytes),
-            cells.energy([r for p in device.phases for r in p.readings]),
+            cells.energy(totals([device], chosen)),
         )
     return table

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from cli import cells, plots
-from cli.ledger_view import all_devices, chief_metric, counted, ends, metric, metric_names, readings
+from cli.ledger_view import all_devices, chief_metric, choices, counted, ends, metric, metric_names, totals
 from cli.sheets import Sheet, headline, metric_notes, sheets
 from fleet.domain import RunReport
 
@@ -35,8 +35,9 @@ pre { background: var(--wash); border-radius: .5rem; padding: 1rem; overflow-x: 
   figure, tr { break-inside: avoid } }
 """
 
-NOTE = f"""<p class="soft">Joules of different quality are never added. “estimated” comes from a model of the
-device kind, not from a meter. {cells.NOT_MEASURED} means not measured.</p>"""
+NOTE = f"""<p class="soft">Joules of different quality or scope are never added. “estimated” comes from a model of
+the device kind, not from a meter; “wall” contains “board”, “board” contains “module”, “module” contains “package”.
+“+” marks a total that some windows are missing from. {cells.NOT_MEASURED} means not measured.</p>"""
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -82,7 +83,7 @@ def _facts(report: RunReport) -> str:
             "bytes up, down, on the wire",
             f"{cells.size(moved.wire_up_bytes)}, {cells.size(moved.wire_down_bytes)}",
         ),
-        ("joules", cells.energy(list(readings(all_devices(report))))),
+        ("joules", cells.energy(totals(all_devices(report), choices(report)))),
     ]
     for name in metric_names(report):
         if (both := ends(report, name)) is not None:
@@ -95,8 +96,8 @@ def _plots(report: RunReport) -> Iterator[str | None]:
     if name is not None:
         drawn = plots.metric_against_joules(report, name)
         yield _figure(drawn, f"{name} of the model against the joules spent until it existed")
-    for quality, drawn in plots.joules_by_device(report):
-        yield _figure(drawn, f"{quality} joules of each round, by device")
+    for what, drawn in plots.joules_by_device(report):
+        yield _figure(drawn, f"{what} joules of each round, by device")
     yield _figure(plots.predicted_beside_measured(report), "joules of each assignment, predicted and as they came")
 
 

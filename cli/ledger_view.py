@@ -1,14 +1,14 @@
 """What the ledger of a run adds up to. Pure functions over RunReport.
 
-Joules of different quality are never added: a modelled joule never hides in a measured sum. A total is of
-one source, component, scope and quality; where one number is needed, to set it beside a prediction or a
-FID, it is the sum over the sources of one named quality. What is missing is counted and said, never
-taken as zero.
+Joules of different quality or scope are never added: a modelled joule never hides in a measured sum, and
+the wall never counts its own processor twice. `energy` keeps every source a row of its own; a total is of one
+quality and scope, and fleet.energy chooses once for a whole report what each device's totals are made of. What is
+missing is counted and said, never taken as zero.
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,8 +20,8 @@ from fleet.domain import (
     Quality,
     RoundReport,
     RunReport,
-    joules_by_quality,
 )
+from fleet.energy import Choice, Choices, Total, choose, over_devices, scope_in_host, total
 
 FID = "fid"
 
@@ -47,7 +47,8 @@ class EnergySum:
 class Comparison:
     """Predicted beside measured for one assignment. Errors are (actual - predicted) / predicted.
 
-    `joules` are of the one `quality` that is best known; None unless every phase has them.
+    `joules` are of the `quality` and `scope` that were predicted, else of the best quality that every phase has;
+    None unless every phase has them.
     """
 
     round: int
@@ -56,6 +57,8 @@ class Comparison:
     predicted_joules: float | None
     joules: float | None
     quality: Quality | None
+    scope: str | None
+    sources: tuple[str, ...]
     joules_error: float | None
     predicted_seconds: float | None
     seconds: float | None
@@ -64,10 +67,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The model of one round, and the joules of one quality spent until it existed."""
+    """The model of one round, and the joules of one quality and scope spent until it existed."""
 
     round: int
     quality: Quality
+    scope: str
     joules: float
     value: float
 
@@ -138,14 +142,50 @@ def busy_seconds(device: DeviceReport) -> float | None:
     return _total([p.seconds for p in device.phases if p.phase is not Phase.IDLE])
 
 
-def best_joules(device: DeviceReport) -> tuple[Quality, float] | None:
-    """Joules of an assignment in the best quality that every one of its phases has; None without one."""
-    phases = [p for p in device.phases if p.phase is not Phase.IDLE]
-    for quality in Quality:
-        of_quality = [[r for r in p.readings if r.quality is quality] for p in phases]
-        if phases and all(found and all(r.joules is not None for r in found) for found in of_quality):
-            return quality, joules_by_quality(r for found in of_quality for r in found)[quality]
-    return None
+def choices(report: RunReport) -> dict[str, Choices]:
+    """What the totals of each device are made of, chosen once for all of `report`, so that its parts add up."""
+    windows: dict[str, list[tuple[EnergyReading, ...]]] = {}
+    for device in all_devices(report):
+        windows.setdefault(device.device, []).extend(p.readings for p in device.phases)
+    return {device: choose(found) for device, found in windows.items()}
+
+
+def totals(devices: Iterable[DeviceReport], chosen: Mapping[str, Choices]) -> tuple[Total, ...]:
+    """The joules of some assignments: one total per quality and scope, never added to each other."""
+    return over_devices(
+        total([p.readings for p in device.phases], choice)
+        for device in devices
+        if device.phases
+        for choice in chosen.get(device.device, {}).values()
+    )
+
+
+def is_counted(device: str, reading: EnergyReading, chosen: Mapping[str, Choices]) -> bool:
+    """Whether a reading of `device` is part of its totals."""
+    return any(c.counts(reading) for c in chosen.get(device, {}).values())
+
+
+def best_total(device: DeviceReport, chosen: Iterable[Choice] | None = None) -> Total | None:
+    """Joules of an assignment, idling left out, in the best quality that every phase has; None without one.
+
+    `chosen`: by these choices only; without, by those that fit this assignment best.
+    """
+    windows = [p.readings for p in device.phases if p.phase is not Phase.IDLE]
+    found = [total(windows, c) for c in (choose(windows).values() if chosen is None else chosen)]
+    return next((t for t in found if t.joules is not None and not t.missing), None)
+
+
+def _predicted_total(device: DeviceReport) -> Total | None:
+    """The total that a prediction is to be held against: of the quality and scope that it was fitted to."""
+    predicted = device.predicted
+    if predicted.quality is None or predicted.scope is None:
+        return best_total(device)
+    windows = [
+        tuple(r for r in p.readings if (r.quality, scope_in_host(r)) == (predicted.quality, predicted.scope))
+        for p in device.phases
+        if p.phase is not Phase.IDLE
+    ]
+    return best_total(device, choose(windows).values())
 
 
 def comparisons(report: RunReport) -> tuple[Comparison, ...]:
@@ -161,14 +201,17 @@ def comparisons(report: RunReport) -> tuple[Comparison, ...]:
 def compare(round_: int, device: DeviceReport) -> Comparison:
     """One assignment, predicted beside measured."""
     predicted, seconds = device.predicted, busy_seconds(device)
-    quality, joules = best_joules(device) or (None, None)
+    spent = _predicted_total(device)
+    joules = None if spent is None else spent.joules
     return Comparison(
         round=round_,
         device=device.device,
         origin=predicted.origin,
         predicted_joules=predicted.joules,
         joules=joules,
-        quality=quality,
+        quality=None if spent is None else spent.quality,
+        scope=None if spent is None else spent.scope,
+        sources=() if spent is None else spent.sources,
         joules_error=_relative(joules, predicted.joules),
         predicted_seconds=predicted.seconds,
         seconds=seconds,
@@ -197,18 +240,21 @@ def chief_metric(report: RunReport) -> str | None:
 
 
 def curve(report: RunReport, name: str) -> tuple[CurvePoint, ...]:
-    """Metric `name` against the joules spent until then, one point per evaluated round and quality.
+    """Metric `name` against the joules spent until then, one point per evaluated round, quality and scope.
 
-    The untrained model stands at zero joules of every quality that occurs in the run.
+    The untrained model stands at zero joules of every quality and scope that occurs in the run.
     """
-    spent: dict[Quality, float] = dict.fromkeys(joules_by_quality(readings(all_devices(report))), 0.0)
+    chosen = choices(report)
+    known = [t for t in totals(all_devices(report), chosen) if t.joules is not None]
+    spent = dict.fromkeys(((t.quality, t.scope) for t in known), 0.0)
     points = []
     for round_ in report.rounds:
-        for quality, joules in joules_by_quality(readings(round_.devices)).items():
-            spent[quality] += joules
+        for t in totals(round_.devices, chosen):
+            if t.joules is not None:
+                spent[t.quality, t.scope] += t.joules
         value = metric(round_, name)
         if value is not None:
-            points += [CurvePoint(round_.round, q, joules, value) for q, joules in spent.items()]
+            points += [CurvePoint(round_.round, q, scope, joules, value) for (q, scope), joules in spent.items()]
     return tuple(points)
 
 
@@ -232,11 +278,13 @@ def without_source(report: RunReport) -> tuple[str, ...]:
 def as_json(report: RunReport) -> dict[str, Any]:
     """The report for machines: the ledger as it is, then `totals` and `comparisons` drawn from it.
 
+    `totals.energy` has a row per source, `totals.joules` what may be called a total, over all and by round.
+
     Not measured is null. A number that is not finite is the string "NaN", "Infinity" or "-Infinity".
     """
     values = asdict(report)
     experiment_json = values.pop("experiment_json")
-    devices = tuple(all_devices(report))
+    devices, chosen = tuple(all_devices(report)), choices(report)
     found: dict[str, Any] = _strict(
         {
             **values,
@@ -244,6 +292,10 @@ def as_json(report: RunReport) -> dict[str, Any]:
             "totals": {
                 **asdict(counted(devices)),
                 "energy": [asdict(s) for s in energy(readings(devices))],
+                "joules": [asdict(t) for t in totals(devices, chosen)],
+                "joules_by_round": [
+                    {"round": r.round, **asdict(t)} for r in report.rounds for t in totals(r.devices, chosen)
+                ],
             },
             "comparisons": [asdict(c) for c in comparisons(report)],
         }

@@ -1,4 +1,4 @@
-"""The report's plots as inline SVG. Every plot of joules names their quality and source."""
+"""The report's plots as inline SVG. Every plot of joules names their quality, scope and source."""
 
 import io
 import re
@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cli.ledger_view import comparisons, curve, energy, readings
-from fleet.domain import Quality, RunReport, joules_by_quality
+from cli import cells
+from cli.ledger_view import all_devices, choices, comparisons, curve, totals
+from fleet.domain import Quality, RunReport
+from fleet.energy import Total
 
 INK, GRID = "#22303c", "#d9dfe5"
 COLOURS = ("#0f6f8c", "#d1782b", "#5b8c3a", "#8a4f9e", "#b8403f", "#7a6a4f", "#3b64b0", "#96862a")
@@ -55,28 +57,19 @@ def _inline(svg: str, name: str) -> str:
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
 
 
-def sources(report: RunReport, quality: Quality | None = None) -> str:
-    """The sources of a run's joules, for an axis label, e.g. "estimated by model"."""
-    found: dict[Quality, set[str]] = {}
-    for s in energy(readings(d for r in report.rounds for d in r.devices)):
-        if s.joules is not None and quality in (None, s.quality):
-            found.setdefault(s.quality, set()).add(s.source)
-    return ", ".join(f"{q} by {'+'.join(sorted(names))}" for q, names in found.items())
-
-
 def metric_against_joules(report: RunReport, name: str) -> str | None:
-    """A metric against the joules spent until then, one line per quality; None without two points."""
+    """A metric against the joules spent until then, a line per quality and scope; None without two points."""
     points = curve(report, name)
     out: list[str] = []
-    qualities = [q for q in Quality if sum(p.quality is q for p in points) > 1]
-    if not qualities:
+    lines = [t for t in _totals(report) if sum((p.quality, p.scope) == (t.quality, t.scope) for p in points) > 1]
+    if not lines:
         return None
     with _axes(f"curve-{re.sub('[^a-z0-9]+', '-', name.lower())}", out) as axes:
-        for quality, colour in zip(qualities, COLOURS, strict=False):
-            mine = [p for p in points if p.quality is quality]
+        for i, t in enumerate(lines):
+            mine = [p for p in points if (p.quality, p.scope) == (t.quality, t.scope)]
             xs, ys = [p.joules for p in mine], [p.value for p in mine]
-            label = sources(report, quality)
-            axes.plot(xs, ys, marker=MARKERS[quality], markersize=5, color=colour, linewidth=1.8, label=label)
+            look: dict[str, Any] = {"marker": MARKERS[t.quality], "color": COLOURS[i % len(COLOURS)]}
+            axes.plot(xs, ys, markersize=5, linewidth=1.8, label=cells.named(t), **look)
         axes.set_xlabel("joules spent by all devices until then")
         axes.set_ylabel(name.upper() if len(name) <= 3 else name)
         axes.set_ylim(bottom=0)
@@ -84,25 +77,29 @@ def metric_against_joules(report: RunReport, name: str) -> str | None:
     return out[0]
 
 
-def joules_by_device(report: RunReport) -> Iterable[tuple[Quality, str]]:
-    """Joules of each round, stacked by device: one plot per quality, for qualities are never stacked."""
-    devices = sorted({d.device for r in report.rounds for d in r.devices})
+def _totals(report: RunReport) -> tuple[Total, ...]:
+    return tuple(t for t in totals(all_devices(report), choices(report)) if t.joules is not None)
+
+
+def joules_by_device(report: RunReport) -> Iterable[tuple[str, str]]:
+    """Joules of each round, stacked by device: one plot per quality and scope, for these are never stacked."""
+    chosen = choices(report)
+    devices = sorted({d.device for d in all_devices(report)})
     rounds = [r for r in report.rounds if r.devices]
-    for quality in Quality:
+    for whole in _totals(report):
         spent = {
-            (r.round, d.device): joules
+            (r.round, d.device): t.joules
             for r in rounds
             for d in r.devices
-            if (joules := joules_by_quality(readings([d])).get(quality)) is not None
+            for t in totals([d], chosen)
+            if (t.quality, t.scope) == (whole.quality, whole.scope) and t.joules is not None
         }
-        if not spent:
-            continue
         out: list[str] = []
-        with _axes(f"devices-{quality}", out) as axes:
+        with _axes(f"devices-{whole.quality}-{whole.scope}", out) as axes:
             _stack(axes, [r.round for r in rounds], devices, spent)
             axes.set_xlabel("round")
-            axes.set_ylabel(f"joules, {sources(report, quality)}")
-        yield quality, out[0]
+            axes.set_ylabel(f"joules ({cells.named(whole)})")
+        yield f"{whole.quality} {whole.scope}", out[0]
 
 
 def _stack(axes: Axes, rounds: Sequence[int], devices: Sequence[str], spent: dict[tuple[int, str], float]) -> None:
@@ -121,9 +118,9 @@ def _stack(axes: Axes, rounds: Sequence[int], devices: Sequence[str], spent: dic
 def predicted_beside_measured(report: RunReport) -> str | None:
     """Predicted joules of every assignment against what it took; None without any pair."""
     pairs = [
-        (c.device, c.quality, c.predicted_joules, c.joules)
+        (c.device, (c.quality, c.scope), c.predicted_joules, c.joules)
         for c in comparisons(report)
-        if c.predicted_joules is not None and c.joules is not None
+        if c.predicted_joules is not None and c.joules is not None and c.quality is not None
     ]
     if not pairs:
         return None
@@ -133,13 +130,12 @@ def predicted_beside_measured(report: RunReport) -> str | None:
         top = 1.1 * max(max(predicted, joules) for _, _, predicted, joules in pairs)
         axes.plot([0, top], [0, top], color=INK, linewidth=1, linestyle="--", label="as predicted")
         for i, device in enumerate(devices):
-            for quality in Quality:
-                xs = [p for d, q, p, _ in pairs if (d, q) == (device, quality)]
-                ys = [j for d, q, _, j in pairs if (d, q) == (device, quality)]
-                if xs:
-                    label = f"{device} ({quality})" if len(devices) <= _LEGEND_ABOVE else None
-                    colour = COLOURS[i % len(COLOURS)]
-                    axes.scatter(xs, ys, s=28, color=colour, marker=MARKERS[quality], label=label)
+            for quality, scope in sorted({of for d, of, *_ in pairs if d == device}):
+                xs = [p for d, of, p, _ in pairs if (d, of) == (device, (quality, scope))]
+                ys = [j for d, of, _, j in pairs if (d, of) == (device, (quality, scope))]
+                label = f"{device} ({quality}, {scope})" if len(devices) <= _LEGEND_ABOVE else None
+                colour = COLOURS[i % len(COLOURS)]
+                axes.scatter(xs, ys, s=28, color=colour, marker=MARKERS[quality], label=label)
         axes.set_xlabel("joules predicted")
         axes.set_ylabel("joules the assignment took")
         axes.set_xlim(0, top)

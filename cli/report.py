@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.client import Operator
-from cli.ledger_view import as_json
+from cli.ledger_view import as_json, choices, is_counted
 from cli.sheets import Sheet, headline, metric_notes, sheets
 from fleet.domain import DeviceReport, RoundReport, RunReport
 from fleet.errors import BadRequest, UnknownBlob
@@ -25,9 +25,13 @@ OF_DEVICE = (
 OF_READING = ("source", "component", "scope", "joules", "low_joules", "high_joules")
 CSV_COLUMNS = (
     *("run", "round", *OF_DEVICE, "predicted_joules", "predicted_seconds"),
-    *("phase", "seconds", "quality", *OF_READING, "flags"),
+    *("phase", "seconds", "quality", *OF_READING, "flags", "in_total"),
 )
-"""One row per reading. What belongs to the assignment or the phase is repeated on each of its rows."""
+"""One row per reading. What belongs to the assignment or the phase is repeated on each of its rows.
+
+`in_total` is "yes" where the reading is part of a total. Rows with it add up within one quality and scope; others
+overlap them.
+"""
 
 
 def tables(report: RunReport) -> Group:
@@ -50,6 +54,7 @@ def table(sheet: Sheet) -> Group:
 
 def csv_rows(report: RunReport) -> Iterator[dict[str, Any]]:
     """A row per reading; a phase or device without any still has one. Absent is empty, never 0."""
+    chosen = choices(report)
     for round_ in report.rounds:
         for device in round_.devices:
             common = {"run": report.run.run, "round": round_.round} | _of_device(device)
@@ -60,7 +65,9 @@ def csv_rows(report: RunReport) -> Iterator[dict[str, Any]]:
                         yield timed
                     else:
                         named = {column: getattr(reading, column) for column in OF_READING}
-                        yield timed | named | {"quality": reading.quality, "flags": " ".join(reading.flags)}
+                        counts = "yes" if is_counted(device.device, reading, chosen) else "no"
+                        flags = " ".join(reading.flags)
+                        yield timed | named | {"quality": reading.quality, "flags": flags, "in_total": counts}
 
 
 def _of_device(device: DeviceReport) -> dict[str, Any]:

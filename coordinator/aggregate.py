@@ -37,7 +37,7 @@ class Weighted:
 
     device: str
     blobs: BlobStore
-    sha256: str
+    digest: str
     weight: float
 
 
@@ -87,13 +87,13 @@ def shapes(blobs: BlobStore, model_sha256: str) -> dict[str, tuple[int, ...]]:
         return {t.name: t.shape for t in quantizer.read_header(payload).tensors}
 
 
-def check_update(blobs: BlobStore, sha256: str, model_shapes: Shapes) -> None:
+def check_update(blobs: BlobStore, digest: str, model_shapes: Shapes) -> None:
     """CorruptUpdate unless the blob is an undamaged payload of just these tensors, all finite; UnknownBlob."""
-    with blobs.mapped(sha256) as payload:
+    with blobs.mapped(digest) as payload:
         try:
             quantizer.check(payload, model_shapes, verify=True)
         except PayloadError as error:
-            raise CorruptUpdate(f"update {sha256}: {error}") from error
+            raise CorruptUpdate(f"update {digest}: {error}") from error
 
 
 def _mean(updates: Sequence[Weighted], model_shapes: Shapes, scale: float) -> Arrays:
@@ -102,12 +102,12 @@ def _mean(updates: Sequence[Weighted], model_shapes: Shapes, scale: float) -> Ar
     if not (all(u.weight > 0 for u in updates) and 0 < total < math.inf):
         raise BadRequest(f"a mean needs weights that are positive and finite, not {_weights(updates)}")
     sums = {name: np.zeros(shape, np.float32) for name, shape in model_shapes.items()}
-    for update in sorted(updates, key=lambda u: (u.device, u.sha256)):
-        with update.blobs.mapped(update.sha256) as payload:
+    for update in sorted(updates, key=lambda u: (u.device, u.digest)):
+        with update.blobs.mapped(update.digest) as payload:
             try:
                 quantizer.add_to(payload, scale * update.weight / total, sums)
             except PayloadError as error:
-                raise CorruptUpdate(f"update {update.sha256} of {update.device}: {error}") from error
+                raise CorruptUpdate(f"update {update.digest} of {update.device}: {error}") from error
     return sums
 
 
@@ -162,7 +162,7 @@ def _write(
     """`tensors` as a blob: its sha256 and bytes. CorruptUpdate names `what` is not finite."""
     try:
         with blobs.create() as sink:
-            sink.sha256 = quantizer.encode_to(sink, tensors, bits, seed=seed, block_size=block_size)
+            sink.digest = quantizer.encode_to(sink, tensors, bits, seed=seed, block_size=block_size)
     except ValueError as error:
         raise CorruptUpdate(f"{what} cannot be kept: {error}") from error
-    return sink.sha256, sink.size_bytes
+    return sink.digest, sink.size_bytes

@@ -1,4 +1,4 @@
-"""Models and updates as files named by the sha256 of their bytes.
+"""Models and updates as files named by a digest of their bytes: sha256 of a model, XXH3-128 of an update.
 
 A name in the folder means a whole blob that is on the disk: bytes are written under `partial/` (transfers
 from outside, kept when a connection is cut) or `creating/` (our own writes, worthless after a crash),
@@ -47,88 +47,88 @@ class BlobStore:
         self._transfers = threading.Lock()
         self._mapping = mapping or threading.Lock()
 
-    def has(self, sha256: str) -> bool:
+    def has(self, digest: str) -> bool:
         """Whether the whole blob is here."""
-        return self._file(sha256).exists()
+        return self._file(digest).exists()
 
-    def size(self, sha256: str) -> int:
+    def size(self, digest: str) -> int:
         """Bytes of the blob; UnknownBlob."""
         try:
-            return self._file(sha256).stat().st_size
+            return self._file(digest).stat().st_size
         except FileNotFoundError:
-            raise UnknownBlob(f"no blob {sha256}") from None
+            raise UnknownBlob(f"no blob {digest}") from None
 
-    def path(self, sha256: str) -> Path:
+    def path(self, digest: str) -> Path:
         """The blob's file, not to be written to; UnknownBlob."""
-        self.size(sha256)
-        return self._file(sha256)
+        self.size(digest)
+        return self._file(digest)
 
-    def held(self, sha256: str) -> tuple[int, bool]:
+    def held(self, digest: str) -> tuple[int, bool]:
         """Bytes held of the blob, and whether that is all of it."""
         with suppress(UnknownBlob):
-            return self.size(sha256), True
-        return held_bytes(self._partial_file(sha256)), False
+            return self.size(digest), True
+        return held_bytes(self._partial_file(digest)), False
 
-    def receive(self, sha256: str, size_bytes: int, offset_bytes: int) -> "Receiving":
+    def receive(self, digest: str, size_bytes: int, offset_bytes: int) -> "Receiving":
         """A transfer of a blob of `size_bytes` from `offset_bytes` on; it ends any other of this blob.
 
         WrongOffset where other than `offset_bytes` bytes are held; StorageFull where the rest has no
         room; CorruptUpdate where more than `size_bytes` are held. Of a whole blob nothing is left to
         write, and `commit` is all there is to do.
         """
-        with self._lock(sha256):
-            held_bytes, complete = self.held(sha256)
+        with self._lock(digest):
+            held_bytes, complete = self.held(digest)
             if offset_bytes != held_bytes:
                 raise WrongOffset(
-                    f"blob {sha256}: transfer starts at byte {offset_bytes}, but {held_bytes} bytes are held"
+                    f"blob {digest}: transfer starts at byte {offset_bytes}, but {held_bytes} bytes are held"
                 )
             if held_bytes > size_bytes or (complete and held_bytes != size_bytes):
-                self._forget(sha256)
-                raise CorruptUpdate(f"blob {sha256}: {size_bytes} bytes announced, {held_bytes} are held")
+                self._forget(digest)
+                raise CorruptUpdate(f"blob {digest}: {size_bytes} bytes announced, {held_bytes} are held")
             missing_bytes = size_bytes - held_bytes
             if missing_bytes > _free_bytes(self.folder):
-                raise _storage_full(self._partial_file(sha256), missing_bytes)
-            return Receiving(self, sha256, size_bytes, None if complete else self._partial(sha256))
+                raise _storage_full(self._partial_file(digest), missing_bytes)
+            return Receiving(self, digest, size_bytes, None if complete else self._partial(digest))
 
     def create(self) -> "Creating":
-        """A new blob to write: `with blobs.create() as sink: sink.sha256 = encode_to(sink, ...)`."""
+        """A new blob to write: `with blobs.create() as sink: sink.digest = encode_to(sink, ...)`."""
         return Creating(self.folder, self._creating_folder / secrets.token_hex(8), self._spare)
 
-    def read(self, sha256: str, offset_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
+    def read(self, digest: str, offset_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
         """The blob from `offset_bytes` to its end in chunks of `chunk_bytes`, the last one shorter.
 
         UnknownBlob and, for an offset beyond the end, WrongOffset are raised here, not by the iterator.
         """
-        size_bytes = self.size(sha256)
+        size_bytes = self.size(digest)
         if not 0 <= offset_bytes <= size_bytes:
-            raise WrongOffset(f"blob {sha256}: read from byte {offset_bytes}, but it has {size_bytes}")
-        return self._chunks(sha256, offset_bytes, chunk_bytes)
+            raise WrongOffset(f"blob {digest}: read from byte {offset_bytes}, but it has {size_bytes}")
+        return self._chunks(digest, offset_bytes, chunk_bytes)
 
-    def _chunks(self, sha256: str, offset_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
-        with self._reading(sha256), self._file(sha256).open("rb", buffering=0) as file:
+    def _chunks(self, digest: str, offset_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
+        with self._reading(digest), self._file(digest).open("rb", buffering=0) as file:
             file.seek(offset_bytes)
             while chunk := file.read(chunk_bytes):
                 yield chunk
 
     @contextmanager
-    def _reading(self, sha256: str) -> Iterator[None]:
+    def _reading(self, digest: str) -> Iterator[None]:
         """As long as somebody reads a blob, its file is not written over."""
         with self._transfers:
-            self._readers[sha256] += 1
+            self._readers[digest] += 1
         try:
             yield
         finally:
             with self._transfers:
-                self._readers[sha256] -= 1
+                self._readers[digest] -= 1
 
     @contextmanager
-    def mapped(self, sha256: str) -> Iterator[memoryview]:
+    def mapped(self, digest: str) -> Iterator[memoryview]:
         """The blob's bytes, read-only, until the end of the `with`; UnknownBlob.
 
         One at a time: mapped pages count as memory of this process, which must not grow with the
         number of updates that arrive together.
         """
-        with self._mapping, self._reading(sha256), self.path(sha256).open("rb") as file:
+        with self._mapping, self._reading(digest), self.path(digest).open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 yield memoryview(b"")
                 return
@@ -142,16 +142,16 @@ class BlobStore:
                     view.release()
                     pages.close()
 
-    def drop(self, sha256: str) -> None:
+    def drop(self, digest: str) -> None:
         """Removes the blob, whole or partial; a transfer of it fails at its next write."""
-        with self._lock(sha256):
-            if self._readers[sha256] or self._spare.exists():
-                self._file(sha256).unlink(missing_ok=True)
+        with self._lock(digest):
+            if self._readers[digest] or self._spare.exists():
+                self._file(digest).unlink(missing_ok=True)
             else:
                 with suppress(FileNotFoundError):
-                    self._file(sha256).rename(self._spare)
+                    self._file(digest).rename(self._spare)
             self._readers += Counter()  # forgets those at zero
-            self._forget(sha256)
+            self._forget(digest)
 
     def drop_spare(self) -> None:
         """Frees what dropped blobs left to be written over."""
@@ -172,31 +172,31 @@ class BlobStore:
                     removed += 1
         return removed
 
-    def _lock(self, sha256: str) -> threading.Lock:
-        _checked(sha256)
+    def _lock(self, digest: str) -> threading.Lock:
+        _checked(digest)
         return self._transfers
 
-    def _file(self, sha256: str) -> Path:
-        return self.folder / _checked(sha256)
+    def _file(self, digest: str) -> Path:
+        return self.folder / _checked(digest)
 
-    def _partial_file(self, sha256: str) -> Path:
-        return self._partial_folder / _checked(sha256)
+    def _partial_file(self, digest: str) -> Path:
+        return self._partial_folder / _checked(digest)
 
-    def _partial(self, sha256: str) -> "_Partial":
-        if sha256 not in self._partials:
-            self._partials[sha256] = _Partial(PartialFile(self._partial_file(sha256), self._spare))
-        return self._partials[sha256]
+    def _partial(self, digest: str) -> "_Partial":
+        if digest not in self._partials:
+            self._partials[digest] = _Partial(PartialFile(self._partial_file(digest), self._spare))
+        return self._partials[digest]
 
-    def _forget(self, sha256: str) -> None:
-        if partial := self._partials.pop(sha256, None):
+    def _forget(self, digest: str) -> None:
+        if partial := self._partials.pop(digest, None):
             partial.owner = None
             partial.file.close()
-        discard(self._partial_file(sha256))
+        discard(self._partial_file(digest))
 
-    def _complete(self, sha256: str) -> None:
-        partial = self._partials.pop(sha256)
+    def _complete(self, digest: str) -> None:
+        partial = self._partials.pop(digest)
         partial.owner = None
-        partial.file.finish(self._file(sha256), sync=True)
+        partial.file.finish(self._file(digest), sync=True)
         _sync_folder(self.folder)
 
 
@@ -214,8 +214,8 @@ class Receiving:
     `suspend` after the end of it does nothing, so it may stand in a `finally`.
     """
 
-    def __init__(self, store: BlobStore, sha256: str, size_bytes: int, partial: _Partial | None) -> None:
-        self.sha256 = sha256
+    def __init__(self, store: BlobStore, digest: str, size_bytes: int, partial: _Partial | None) -> None:
+        self.digest = digest
         self.size_bytes = size_bytes
         self._store = store
         self._partial = partial
@@ -228,11 +228,11 @@ class Receiving:
         CorruptUpdate and nothing kept where the blob grows beyond its size; WrongOffset where a newer
         transfer has taken over; StorageFull where the disk has no room: what came before is kept.
         """
-        with self._store._lock(self.sha256):
+        with self._store._lock(self.digest):
             file = self._owned()
             if file is None or file.held_bytes + len(chunk) > self.size_bytes:
                 self._discard()
-                raise CorruptUpdate(f"blob {self.sha256}: more than the {self.size_bytes} bytes announced")
+                raise CorruptUpdate(f"blob {self.digest}: more than the {self.size_bytes} bytes announced")
             with _room(file.path, self.size_bytes - file.held_bytes):
                 file.write(chunk)
 
@@ -241,18 +241,18 @@ class Receiving:
 
         CorruptUpdate and nothing kept where the size differs; WrongOffset and StorageFull as `write`.
         """
-        with self._store._lock(self.sha256):
+        with self._store._lock(self.digest):
             file = self._owned()
             if file is None:
                 return
             if file.held_bytes != self.size_bytes:
                 self._discard()
                 raise CorruptUpdate(
-                    f"blob {self.sha256}: {file.held_bytes} bytes came, {self.size_bytes} were announced"
+                    f"blob {self.digest}: {file.held_bytes} bytes came, {self.size_bytes} were announced"
                 )
             try:
                 with _room(file.path, self.size_bytes):
-                    self._store._complete(self.sha256)
+                    self._store._complete(self.digest)
             except BaseException:
                 # After a failed sync nobody knows what of it is on the disk.
                 file.discard()
@@ -260,7 +260,7 @@ class Receiving:
 
     def suspend(self) -> None:
         """Ends the transfer and keeps what came, for a newer one to go on from."""
-        with self._store._lock(self.sha256):
+        with self._store._lock(self.digest):
             if self._partial is not None and self._partial.owner is self:
                 self._partial.owner = None
 
@@ -270,21 +270,21 @@ class Receiving:
             return None
         if self._partial.owner is self:
             return self._partial.file
-        held, _ = self._store.held(self.sha256)
-        raise WrongOffset(f"blob {self.sha256}: this transfer was ended, as by a newer one; {held} bytes are held")
+        held, _ = self._store.held(self.digest)
+        raise WrongOffset(f"blob {self.digest}: this transfer was ended, as by a newer one; {held} bytes are held")
 
     def _discard(self) -> None:
         if self._partial is not None:
-            self._store._forget(self.sha256)
+            self._store._forget(self.digest)
 
 
 class Creating:
-    """A new blob being written. Who writes knows the `sha256` of it all and says so: nothing is hashed twice.
+    """A new blob being written. Who writes knows the `digest` of it all and says so: nothing is hashed twice.
 
     After an error nothing of it is left.
     """
 
-    sha256: str
+    digest: str
 
     def __init__(self, folder: Path, temporary: Path, spare: Path) -> None:
         self.size_bytes = 0
@@ -315,18 +315,18 @@ class Creating:
                 with _room(self._temporary, self.size_bytes):
                     os.ftruncate(self._file, self.size_bytes)
                     os.fdatasync(self._file)
-                    self._temporary.rename(self._folder / _checked(self.sha256))
+                    self._temporary.rename(self._folder / _checked(self.digest))
                     _sync_folder(self._folder)
         finally:
             os.close(self._file)
             self._temporary.unlink(missing_ok=True)
 
 
-def _checked(sha256: str) -> str:
-    """`sha256` itself; BadRequest where it is none, so that no name leads out of the folder."""
-    if not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise BadRequest(f"{sha256[:80]!r} is not a sha256: 64 digits of 0-9 and a-f")
-    return sha256
+def _checked(digest: str) -> str:
+    """`digest` itself; BadRequest where it is none, so that no name leads out of the folder."""
+    if not re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", digest):
+        raise BadRequest(f"{digest[:80]!r} is not a digest: 32 or 64 digits of 0-9 and a-f")
+    return digest
 
 
 def _write(file: int, chunk: Chunk) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from hashlib import blake2b
 from hashlib import sha256 as sha256_of
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from coordinator.aggregate import Weighted, aggregate, prepare
 from coordinator.events import (
@@ -32,10 +32,13 @@ from coordinator.events import (
 from coordinator.ledger import RunLedger
 from coordinator.loop import Loop
 from coordinator.machine import Run
-from coordinator.machine.todo import Aggregate, Drop, Effect, Evaluate, Initialise, Plan, Push
+from coordinator.machine.calibration import is_known_as, is_pending
+from coordinator.machine.todo import Aggregate, Drop, Effect, Evaluate, Initialise, Plan, Push, PushCalibration
 from coordinator.sessions import Sessions
 from coordinator.shelves import Shelves
 from coordinator.store import Store
+from fleet.calibration import Calibrate, Calibration, CancelCalibration
+from fleet.calibration_plans import options_json
 from fleet.domain import Assignment, Cancel, Evaluation, Phase, Task
 from fleet.errors import PlanFailed
 from fleet.experiment import BITS, PRECISIONS, Experiment
@@ -87,6 +90,8 @@ class Effects:
                 return await self._evaluate(self.loop.state.run(effect.run))
             case Push():
                 await self._push(effect)
+            case PushCalibration():
+                await self._push_calibration(effect)
             case Drop():
                 for path in effect.blobs:
                     self._shelves.drop(effect.run, path)
@@ -101,7 +106,11 @@ class Effects:
 
     def workload(self, experiment: Experiment) -> Workload:
         """The workload of an experiment; BadExperiment where its options are wrong."""
-        return load_workload(experiment.workload.name, experiment.workload.options, self._data)
+        return self.workload_named(experiment.workload.name, experiment.workload.options)
+
+    def workload_named(self, name: str, options: Mapping[str, Any]) -> Workload:
+        """The workload called `name`; BadExperiment where there is none, or its options are wrong."""
+        return load_workload(name, options, self._data)
 
     def _read_on(self, run: Run) -> Live:
         if run.run not in self._live:
@@ -127,8 +136,8 @@ class Effects:
         def work() -> tuple[str, int]:
             with models.create() as sink:
                 params = workload.initial(run.experiment.seed)
-                sink.sha256 = encode_to(sink, params, 32, seed=0, block_size=run.experiment.quantizer.block_size)
-            return sink.sha256, models.size(sink.sha256)
+                sink.digest = encode_to(sink, params, 32, seed=0, block_size=run.experiment.quantizer.block_size)
+            return sink.digest, models.size(sink.digest)
 
         sha256, size_bytes = await self._in_thread(work)
         return (ModelInitialised(self.loop.now_s(), run.run, sha256, size_bytes),)
@@ -138,8 +147,7 @@ class Effects:
         for told in _untold(live, run):
             live.policy.tell(told)
             live.told.add((told.assignment.round, told.assignment.device))
-        devices = self.loop.state.devices
-        candidates = [Candidate(name, devices[name].capabilities) for name in _sampled(run, plan)]
+        candidates = [self._candidate(run, name) for name in _sampled(run, plan)]
         decisions = live.policy.ask(plan.round, candidates) if candidates else ()
         _check(decisions, candidates)
         models = self._shelves.models(run.run)
@@ -154,6 +162,30 @@ class Effects:
         if plan.opens:
             return (RoundOpened(now_s, run.run, plan.round, assignments, deadline_at_s),)
         return (DevicesAssigned(now_s, run.run, plan.round, assignments),)
+
+    def _candidate(self, run: Run, name: str) -> Candidate:
+        """A device with its calibration for the workload of `run`, where there is one."""
+        wanted = (run.experiment.workload.name, options_json(run.experiment.workload))
+        found: Calibration | None = None
+        for calibration in self.loop.state.calibrated.get(name, ()):
+            if (calibration.plan.workload, calibration.plan.options_json) == wanted:
+                found = calibration
+        return Candidate(name, self.loop.state.devices[name].capabilities, found)
+
+    async def _push_calibration(self, push: PushCalibration) -> None:
+        """Has the calibration with the device until it is no longer due; one that failed here is withdrawn."""
+        session = self._sessions.find(push.device, push.session)
+        if session is None:
+            return
+        session.send(Calibrate(push.calibration, self.loop.state.calibrating[push.device].plan))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            state = self.loop.state
+            if not is_pending(state, push.device, push.calibration) and not is_known_as(
+                state, push.device, push.calibration
+            ):
+                session.send(CancelCalibration(push.calibration, "it has been given up"))
 
     async def _push(self, push: Push) -> None:
         """Has the task with the device until it is no longer due, then withdraws what was not delivered."""
@@ -190,7 +222,7 @@ class Effects:
             Weighted(
                 device,
                 self._shelves.updates(run.run, device),
-                arrival.sha256,
+                arrival.digest,
                 arrival.samples / math.sqrt(1 + run.round - arrival.round),
             )
             for device, arrival in run.closing.items()
@@ -225,8 +257,8 @@ class Effects:
                 return evaluation, None
             with artifacts.create() as sink:
                 sink.write(evaluation.grid_png)
-                sink.sha256 = sha256_of(evaluation.grid_png).hexdigest()
-            return evaluation, sink.sha256
+                sink.digest = sha256_of(evaluation.grid_png).hexdigest()
+            return evaluation, sink.digest
 
         evaluation, grid_sha256 = await self._in_thread(work)
         seconds = time.monotonic() - started_s

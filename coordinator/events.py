@@ -6,10 +6,11 @@ version wrote must go on working: add fields with defaults, never rename one.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import TypeAdapter
+from pydantic import AliasChoices, Field, TypeAdapter
 
+from fleet.calibration import Calibration, CalibrationPlan
 from fleet.domain import Assignment, Capabilities, Metric, PhaseMeasured
 from fleet.experiment import Experiment
 
@@ -50,6 +51,35 @@ class DeviceDetached:
     at_s: float
     device: str
     session: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CalibrationRequested:
+    """An operator asked for a device to be calibrated. `calibration` is unique."""
+
+    at_s: float
+    device: str
+    calibration: str
+    plan: CalibrationPlan
+
+
+@dataclass(frozen=True)
+class DeviceCalibrated:
+    """A calibration is over, and this is what it found."""
+
+    at_s: float
+    device: str
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class CalibrationFailed:
+    """A calibration came to nothing."""
+
+    at_s: float
+    device: str
+    calibration: str
     reason: str
 
 
@@ -117,13 +147,16 @@ class AssignmentExpired:
 
 @dataclass(frozen=True)
 class UpdateReceived:
-    """A device's update is stored and sound. `samples` is its weight in the mean."""
+    """A device's update is stored and sound. `samples` is its weight in the mean.
+
+    Logs of before version 0.2 name it by its sha256, in a field of that name.
+    """
 
     at_s: float
     run: str
     round: int
     device: str
-    sha256: str
+    digest: Annotated[str, Field(validation_alias=AliasChoices("digest", "sha256"))]
     size_bytes: int
     samples: int
     loss: float
@@ -233,6 +266,9 @@ Event = (
     | TimePassed
     | DeviceAttached
     | DeviceDetached
+    | CalibrationRequested
+    | DeviceCalibrated
+    | CalibrationFailed
     | RunStarted
     | ModelInitialised
     | RoundOpened

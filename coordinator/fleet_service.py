@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -16,7 +18,9 @@ from coordinator.effects import Effects
 from coordinator.events import (
     AssignmentFailed,
     BytesMoved,
+    CalibrationFailed,
     DeviceAttached,
+    DeviceCalibrated,
     DeviceDetached,
     Direction,
     EnergyMeasured,
@@ -25,10 +29,12 @@ from coordinator.events import (
 )
 from coordinator.loop import Loop
 from coordinator.machine import Admission, admit
-from coordinator.sessions import HEARTBEAT_INTERVAL_S, Session, Sessions
+from coordinator.machine.calibration import is_known_as, is_pending
+from coordinator.sessions import AGENT_LEFT, HEARTBEAT_INTERVAL_S, Session, Sessions
 from coordinator.shelves import Shelves, checked_name
 from fleet import wire
 from fleet.bulk import message_bytes, pack_put
+from fleet.calibration import Calibration, CalibrationAck, CalibrationGivenUp, CalibrationProgress
 from fleet.domain import (
     AgentMessage,
     Heartbeat,
@@ -47,11 +53,16 @@ from fleet.v1 import fleet_pb2, fleet_pb2_grpc
 
 log = logging.getLogger(__name__)
 
+CUT_SHOWS_S = 0.05
+"""The requests of a stream that is cut end like those of one that is closed; gRPC cancels its call right after."""
+
 Context = grpc.aio.ServicerContext[Any, Any]
+
+LONGEST_FILLER_BYTES = 1 << 30
 
 
 class FleetService(fleet_pb2_grpc.FleetServicer):
-    """Attach, StatBlob, GetBlob, PutBlob."""
+    """Attach, StatBlob, GetBlob, PutBlob, GetFiller, PutFiller."""
 
     def __init__(self, loop: Loop, effects: Effects, sessions: Sessions, shelves: Shelves) -> None:
         self._loop = loop
@@ -90,7 +101,8 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             async for request in requests:
                 session.heard_s = time.monotonic()
                 await self._take(session, wire.unwrap(request))
-            session.end("the agent ended the stream")
+            await asyncio.sleep(CUT_SHOWS_S)
+            session.end(AGENT_LEFT)
         except asyncio.CancelledError:
             session.end("the stream was cut")
             raise
@@ -123,13 +135,29 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                         self._loop.now_s(), message.run, message.round, session.device, message.reason
                     )
                 )
+            case CalibrationProgress():
+                self._sessions.calibrated_further(message)
+            case Calibration() | CalibrationGivenUp():
+                await self._take_outcome(session, message)
             case _:
                 raise BadRequest(f"{type(message).__name__} comes once, at the start of a stream")
+
+    async def _take_outcome(self, session: Session, outcome: Calibration | CalibrationGivenUp) -> None:
+        """Enters the outcome of a calibration that is under way; any other is acknowledged and left."""
+        state, device, at_s = self._loop.state, session.device, self._loop.now_s()
+        if not is_pending(state, device, outcome.calibration):
+            if not is_known_as(state, device, outcome.calibration):
+                log.warning("%s has the outcome of calibration %s, unasked", device, outcome.calibration)
+        elif isinstance(outcome, Calibration):
+            await self._loop.submit(DeviceCalibrated(at_s, device, replace(outcome, device=device)))
+        else:
+            await self._loop.submit(CalibrationFailed(at_s, device, outcome.calibration, outcome.reason))
+        session.send(CalibrationAck(outcome.calibration))
 
     async def StatBlob(self, request: Any, context: Context) -> Any:  # noqa: N802
         """How much of a device's upload is here."""
         self._must_be_assigned(request.run, request.round, request.device)
-        held, complete = self._shelves.updates(request.run, request.device).held(request.sha256)
+        held, complete = self._shelves.updates(request.run, request.device).held(request.digest)
         return fleet_pb2.StatBlobResponse(held_bytes=held, complete=complete)
 
     async def GetBlob(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
@@ -164,12 +192,36 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             raise
         return fleet_pb2.PutBlobResponse(fresh=fresh)
 
+    async def GetFiller(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
+        """Bytes without meaning, that no link can compress."""
+        self._must_be_calibrating(request.device, request.calibration)
+        left = request.size_bytes
+        if left > LONGEST_FILLER_BYTES:
+            raise BadRequest(f"{left} bytes of filler; at most {LONGEST_FILLER_BYTES} are sent")
+        chunk = os.urandom(min(CHUNK_BYTES, left))
+        while left > 0:
+            yield memoryview(chunk)[: min(left, len(chunk))]
+            left -= len(chunk)
+
+    async def PutFiller(self, requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: N802
+        """Counts what comes and throws it away."""
+        first = await _first(requests)
+        self._must_be_calibrating(first.device, first.calibration)
+        received = len(first.data)
+        async for request in requests:
+            received += len(request.data)
+        return fleet_pb2.PutFillerResponse(received_bytes=received)
+
+    def _must_be_calibrating(self, device: str, calibration: str) -> None:
+        if not is_pending(self._loop.state, device, calibration):
+            raise StrangerUpdate(f"calibration {calibration!r} of device {device!r} is not under way")
+
     async def _receive(self, header: UpdateHeader, first: Any, requests: AsyncIterator[Any]) -> bool:
         run = self._loop.state.run(header.run)
-        if admit(run, header.round, header.device, header.sha256) is Admission.DUPLICATE:
+        if admit(run, header.round, header.device, header.digest) is Admission.DUPLICATE:
             return False
         blobs = self._shelves.updates(header.run, header.device)
-        receiving = await asyncio.to_thread(blobs.receive, header.sha256, header.size_bytes, header.offset_bytes)
+        receiving = await asyncio.to_thread(blobs.receive, header.digest, header.size_bytes, header.offset_bytes)
         arriving = Arriving(receiving, FRAME_BYTES + len(pack_put(first)))
         try:
             await arriving.take(requests)
@@ -186,21 +238,21 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             self._moved(header, "up", arriving.wire_bytes)
         try:
             expected = await asyncio.to_thread(shapes, self._shelves.models(run.run), run.model_sha256)
-            await asyncio.to_thread(check_update, blobs, header.sha256, expected)
+            await asyncio.to_thread(check_update, blobs, header.digest, expected)
             await self._loop.submit(
                 UpdateReceived(
                     at_s=self._loop.now_s(),
                     run=header.run,
                     round=header.round,
                     device=header.device,
-                    sha256=header.sha256,
+                    digest=header.digest,
                     size_bytes=header.size_bytes,
                     samples=header.samples,
                     loss=header.loss,
                 )
             )
         except WattbedError:
-            blobs.drop(header.sha256)
+            blobs.drop(header.digest)
             raise
         return True
 

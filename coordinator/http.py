@@ -11,6 +11,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.registry import Collector
 
 from coordinator.loop import Loop
 from coordinator.metrics import CoordinatorCollector
@@ -29,10 +30,11 @@ class _Quiet(WSGIRequestHandler):
         """A scrape every few seconds is no news."""
 
 
-def serve(address: str, loop: Loop, sessions: Sessions) -> tuple[WSGIServer, int]:
+def serve(address: str, loop: Loop, sessions: Sessions, *more: Collector) -> tuple[WSGIServer, int]:
     """Serves the pages at host:port until `shutdown()`; gives the port, which 0 leaves to the system."""
     registry = CollectorRegistry()
-    registry.register(CoordinatorCollector(loop, sessions))
+    for collector in (CoordinatorCollector(loop, sessions), *more):
+        registry.register(collector)
     ProcessCollector(namespace="wattbed_coordinator", registry=registry)
     metrics = make_wsgi_app(registry)
 
@@ -55,7 +57,9 @@ def serve(address: str, loop: Loop, sessions: Sessions) -> tuple[WSGIServer, int
         server = make_server(host, int(port), application, _Server, _Quiet)
     except OSError as error:
         raise AddressInUse(f"cannot serve HTTP on {address}: {error.strerror}") from error
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    # `shutdown()` waits for the end of a poll.
+    polling = {"poll_interval": 0.1}
+    threading.Thread(target=server.serve_forever, kwargs=polling, name="http", daemon=True).start()
     return server, server.server_port
 
 

@@ -24,6 +24,7 @@ from fleet.domain import (
     Assignment,
     DeviceReport,
     EnergyReading,
+    Equipment,
     Metric,
     Phase,
     PhaseMeasured,
@@ -154,7 +155,9 @@ class RunLedger:
     def report(self, run: Run, devices: Mapping[str, Device]) -> RunReport:
         """The whole ledger of `run`."""
         rounds = tuple(_round_report(page, devices) for _, page in sorted(self.pages.items()))
-        return RunReport(summary(run), run.experiment.model_dump_json(), rounds)
+        names = sorted({name for page in self.pages.values() for name in page.lines} & devices.keys())
+        equipment = tuple(Equipment(name, devices[name].capabilities) for name in names)
+        return RunReport(summary(run), run.experiment.model_dump_json(), rounds, equipment)
 
 
 def summary(run: Run) -> RunSummary:
@@ -182,7 +185,8 @@ def phase_report(phase: Phase, windows: Iterable[PhaseMeasured]) -> PhaseReport:
     for reading in (r for w in windows for r in w.readings):
         key = (reading.source, reading.component, reading.scope, reading.quality)
         sums[key] = _plus(sums[key], reading) if key in sums else reading
-    return PhaseReport(phase, sum(w.seconds for w in windows), len(windows), tuple(sums.values()))
+    levers = tuple(dict.fromkeys(outcome for w in windows for outcome in w.levers))
+    return PhaseReport(phase, sum(w.seconds for w in windows), len(windows), tuple(sums.values()), levers)
 
 
 def _plus(a: EnergyReading, b: EnergyReading) -> EnergyReading:

@@ -11,16 +11,19 @@ import grpc
 from pydantic_core import to_jsonable_python
 
 from coordinator.effects import Effects
-from coordinator.events import RunEnded, RunStarted
+from coordinator.events import CalibrationFailed, CalibrationRequested, RunEnded, RunStarted, from_json
 from coordinator.ledger import summary
 from coordinator.loop import Loop
 from coordinator.machine import Run, State, fold
+from coordinator.machine.calibration import is_known_as, is_pending
 from coordinator.sessions import Sessions
 from coordinator.shelves import Shelves
 from coordinator.store import Store
 from fleet import wire
+from fleet.calibration import CalibrationPlan, CalibrationProgress
+from fleet.calibration_plans import check as check_plan
 from fleet.domain import DeviceProgress, DeviceSummary, LoggedEvent, Progress
-from fleet.errors import BadExperiment, IllegalMove, UnknownBlob
+from fleet.errors import BadExperiment, BadRequest, IllegalMove, UnknownBlob, WattbedError
 from fleet.experiment import Experiment, parse
 from fleet.rpc import CHUNK_BYTES
 from fleet.v1 import fleet_pb2, operator_pb2, operator_pb2_grpc
@@ -125,6 +128,43 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         devices = [wire.to_proto(d) for d in summaries(self._loop.state, self._sessions)]
         return operator_pb2.ListDevicesResponse(devices=devices)
 
+    async def Calibrate(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
+        """Asks for a calibration, or joins it; its progress until it is over, and then what it found."""
+        device, name = request.device, request.calibration
+        plan: CalibrationPlan = wire.from_proto(request.plan)
+        if not name:
+            raise BadRequest(f"the calibration of {device!r} has no id")
+        check_plan(plan)
+        self._effects.workload_named(plan.workload, _options(plan.options_json))
+        news: asyncio.Queue[LoggedEvent | CalibrationProgress] = asyncio.Queue()
+        endings = (
+            self._loop.watch("", news.put_nowait),
+            self._sessions.watch_calibration(name, news.put_nowait),
+        )
+        try:
+            state = self._loop.state
+            if not is_pending(state, device, name) and not is_known_as(state, device, name):
+                await self._loop.submit(CalibrationRequested(self._loop.now_s(), device, name, plan))
+            while not is_known_as(self._loop.state, device, name):
+                message = await news.get()
+                if isinstance(message, CalibrationProgress):
+                    yield operator_pb2.CalibrateResponse(progress=wire.to_proto(message))
+                elif message.kind == CalibrationFailed.__name__:
+                    failed = from_json(message.kind, message.json)
+                    if isinstance(failed, CalibrationFailed) and failed.calibration == name:
+                        raise WattbedError(f"device {device} could not be calibrated: {failed.reason}")
+            found = next(c for c in self._loop.state.calibrated[device] if c.calibration == name)
+            yield operator_pb2.CalibrateResponse(calibration=wire.to_proto(found))
+        finally:
+            for end in endings:
+                end()
+
+    async def GetCalibrations(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """What was found out about a device, the oldest first."""
+        self._loop.state.device(request.device)
+        found = self._loop.state.calibrated.get(request.device, ())
+        return operator_pb2.GetCalibrationsResponse(calibrations=[wire.to_proto(c) for c in found])
+
     async def GetReport(self, request: Any, context: Context) -> Any:  # noqa: N802
         """The ledger of a run."""
         run = self._loop.state.run(request.run)
@@ -154,6 +194,16 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             yield fleet_pb2.BlobChunk(data=chunk)
 
 
+def _options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadExperiment(f"the options of the workload are not JSON: {error}") from error
+    if not isinstance(options, dict):
+        raise BadExperiment(f"the options of the workload are a {type(options).__name__}, not a table")
+    return options
+
+
 def digest(run: Run) -> str:
     """sha256 of a run's state, the same for the same state."""
     values = to_jsonable_python(asdict(replace(run, experiment=run.experiment.model_dump(mode="json"))))  # type: ignore[arg-type]
@@ -176,6 +226,7 @@ def summaries(state: State, sessions: Sessions) -> list[DeviceSummary]:
                 power=session.heartbeat.power if session and session.heartbeat else (),
                 run=working[0] if working else None,
                 round=working[1] if working else None,
+                calibrating=device.name in state.calibrating,
             )
         )
     return lines

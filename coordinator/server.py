@@ -18,6 +18,7 @@ from coordinator.fleet_service import FleetService
 from coordinator.http import serve as serve_http
 from coordinator.loop import Loop
 from coordinator.operator_service import Followers, OperatorService
+from coordinator.requests import Requests
 from coordinator.sessions import Sessions
 from coordinator.shelves import Shelves
 from coordinator.store import Store
@@ -53,7 +54,8 @@ async def run(settings: Settings, ready: asyncio.Future[tuple[int, int]], stoppi
         sessions = Sessions(followers.progressed)
         effects = Effects(store, shelves, sessions, settings.data)
         loop = effects.loop = Loop(store, effects.execute, settings.version)
-        server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=SERVER_OPTIONS)
+        requests = Requests()
+        server = grpc.aio.server(interceptors=(requests, ErrorInterceptor()), options=SERVER_OPTIONS)
         add_fleet_to_server(FleetService(loop, effects, sessions, shelves), server)
         operator_pb2_grpc.add_OperatorServicer_to_server(
             OperatorService(loop, effects, store, sessions, shelves, followers), server
@@ -63,7 +65,7 @@ async def run(settings: Settings, ready: asyncio.Future[tuple[int, int]], stoppi
             port = server.add_insecure_port(settings.listen)
         except RuntimeError as error:
             raise AddressInUse(f"cannot listen on {settings.listen}: the port is in use") from error
-        pages, http_port = serve_http(settings.http, loop, sessions)
+        pages, http_port = serve_http(settings.http, loop, sessions, requests)
         await server.start()
         watchdog = asyncio.create_task(sessions.end_the_silent())
         ready.set_result((port, http_port))

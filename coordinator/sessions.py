@@ -5,8 +5,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from fleet.calibration import CalibrationProgress
 from fleet.domain import CoordinatorMessage, Heartbeat, Progress
 
+AGENT_LEFT = "the agent ended the stream"
+"""Why a stream ended that its agent closed, as one does that is stopped: it is away, and not missing."""
 HEARTBEAT_INTERVAL_S = 2.0
 SILENCE_S = 4.5
 """A device that was silent for so long is detached: two heartbeats and a little."""
@@ -40,6 +43,7 @@ class Sessions:
     def __init__(self, on_progress: Callable[[str, Progress], None]) -> None:
         self._by_device: dict[str, Session] = {}
         self._on_progress = on_progress
+        self._watching: dict[str, set[Callable[[CalibrationProgress], None]]] = {}
 
     def open(self, session: Session) -> None:
         """Makes `session` the one of its device; the device's older stream ends."""
@@ -66,6 +70,22 @@ class Sessions:
         """Keeps the latest progress and passes it on."""
         session.progress = progress
         self._on_progress(session.device, progress)
+
+    def watch_calibration(self, name: str, watcher: Callable[[CalibrationProgress], None]) -> Callable[[], None]:
+        """Calls `watcher` with the progress of a calibration, until the returned function is called."""
+        self._watching.setdefault(name, set()).add(watcher)
+
+        def end() -> None:
+            self._watching[name].discard(watcher)
+            if not self._watching[name]:
+                del self._watching[name]
+
+        return end
+
+    def calibrated_further(self, progress: CalibrationProgress) -> None:
+        """Passes it on."""
+        for watcher in tuple(self._watching.get(progress.calibration, ())):
+            watcher(progress)
 
     async def end_the_silent(self) -> None:
         """Never returns: ends each stream that has been silent for SILENCE_S."""

@@ -4,25 +4,31 @@ from collections import Counter, defaultdict
 
 from coordinator.events import (
     BytesMoved,
+    DeviceAttached,
+    DeviceDetached,
     DevicesAssigned,
     EnergyMeasured,
     Event,
     ModelAggregated,
-    ModelEvaluated,
     RoundFailed,
     RoundOpened,
     RunEnded,
     UpdateReceived,
     UpdateRefused,
 )
-from fleet.domain import Metric
+from coordinator.sessions import AGENT_LEFT
+from coordinator.tallies import Tallies
 
 
 class Totals:
-    """A fold of the log into label sets. Device and phase are bounded; no run id is a label."""
+    """A fold of the log into label sets. Device and phase are bounded; no run id is a label.
+
+    `joules` is by (device, phase, component, source, scope, quality): scopes contain each other, so nothing is
+    added up over them. `left` are devices whose agent said goodbye and has not come back.
+    """
 
     def __init__(self) -> None:
-        self.joules: defaultdict[tuple[str, str, str, str, str], float] = defaultdict(float)
+        self.joules: defaultdict[tuple[str, str, str, str, str, str], float] = defaultdict(float)
         self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
         self.windows: Counter[tuple[str, str]] = Counter()
         self.unmeasured_windows: Counter[tuple[str, str]] = Counter()
@@ -34,12 +40,15 @@ class Totals:
         self.rounds: Counter[str] = Counter()
         self.runs_ended: Counter[str] = Counter()
         self.aggregate_seconds = 0.0
-        self.evaluations: dict[str, tuple[Metric, ...]] = {}
         self.events = 0
+        self.tallies = Tallies()
+        self.left: set[str] = set()
+        self._sessions: dict[str, str] = {}
 
     def count(self, event: Event) -> None:
         """Enters one event."""
         self.events += 1
+        self.tallies.count(event)
         match event:
             case EnergyMeasured(device=device, measured=measured):
                 phase = measured.phase.value
@@ -49,7 +58,14 @@ class Totals:
                     self.unmeasured_windows[device, phase] += 1
                 for r in measured.readings:
                     if r.joules is not None:
-                        self.joules[device, phase, r.component, r.source, r.quality.value] += r.joules
+                        key = (device, phase, r.component, r.source, r.scope, r.quality.value)
+                        self.joules[key] += r.joules
+            case DeviceAttached():
+                self._sessions[event.device] = event.session
+                self.left.discard(event.device)
+            case DeviceDetached(session=session) if self._sessions.get(event.device) == session:
+                if event.reason == AGENT_LEFT:
+                    self.left.add(event.device)
             case BytesMoved():
                 self.wire_bytes[event.device, event.direction] += event.wire_bytes
             case UpdateReceived():
@@ -68,8 +84,5 @@ class Totals:
                 self.aggregate_seconds += event.seconds
             case RoundFailed():
                 self.rounds["failed"] += 1
-            case ModelEvaluated():
-                self.evaluations[event.run] = event.metrics
             case RunEnded():
                 self.runs_ended[event.outcome] += 1
-                self.evaluations.pop(event.run, None)

@@ -7,19 +7,24 @@ has not acknowledged the agent says again when the coordinator is back.
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from edge_agent.cache import ModelCache
+from edge_agent.calibrate import Calibrator
 from edge_agent.carrier import Carrier
 from edge_agent.client import FleetClient, Stream, delays
 from edge_agent.energy.cpu_time import cpu_seconds
-from edge_agent.energy.meter import Meter
+from edge_agent.energy.meter import DeviceMeter
+from edge_agent.levers.request import DeviceLevers
+from edge_agent.link.route import Way
 from edge_agent.worker import Worker
+from fleet.calibration import Calibrate, Calibration, CalibrationAck, CalibrationGivenUp, CancelCalibration
 from fleet.domain import (
     AgentMessage,
     Cancel,
@@ -55,6 +60,9 @@ SILENCE_S = 6.0
 LASTING_S = 10.0
 """A stream that lasted this long was a good one: the next attempts start with a short delay again."""
 
+WAY_CHECK_S = 2.0
+"""How often an attached agent looks whether its link is still emulated as it was."""
+
 FAREWELL_S = 2.0
 MODELS_KEPT = 2
 
@@ -65,29 +73,38 @@ REFUSED = (LateUpdate, StrangerUpdate, UnknownRun)
 """The coordinator knows that this update does not count; there is nothing to tell it."""
 
 Key = tuple[str, int]
+CALIBRATION = -1
+"""Stands for the round in the key of a calibration."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the coordinator is (host:port), and where this agent keeps its state and finds its data."""
+    """Where the coordinator is (host:port), and where this agent keeps its state and finds its data.
+
+    `route` is asked which way to go there; None: straight.
+    """
 
     coordinator: str
     state: Path
     data: Path | None = None
+    route: Callable[[], Way] | None = None
 
 
 @dataclass
 class _Job:
-    task: Task
+    what: Task | Calibrate
     carrying: asyncio.Task[None]
 
 
 class Agent:
     """One device. `hello` is said at the beginning of every stream."""
 
-    def __init__(self, settings: Settings, hello: Hello, meter: Meter) -> None:
+    def __init__(
+        self, settings: Settings, hello: Hello, meter: DeviceMeter, levers: DeviceLevers | None = None
+    ) -> None:
         self._hello = hello
         self._meter = meter
+        self._route = settings.route or partial(Way, settings.coordinator)
         self._client = FleetClient(settings.coordinator)
         self._carrier = Carrier(
             self._client,
@@ -95,11 +112,21 @@ class Agent:
             Worker(settings.state, settings.data),
             meter,
             self._report,
+            levers,
+        )
+        self._calibrator = Calibrator(
+            self._client,
+            hello.device,
+            settings.state,
+            settings.data,
+            meter,
+            self._carrier.thread,
+            self._report,
         )
         self._interval_s = HEARTBEAT_INTERVAL_S
         self._outbox: asyncio.Queue[AgentMessage | None] | None = None
-        self._unacked: dict[str, PhaseMeasured] = {}
-        self._waiting: dict[Key, Task] = {}
+        self._unacked: dict[str, PhaseMeasured | Calibration | CalibrationGivenUp] = {}
+        self._waiting: dict[Key, Task | Calibrate] = {}
         self._job: _Job | None = None
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -133,9 +160,11 @@ class Agent:
         said = ""
         while not self._stopping.is_set():
             began_s = time.monotonic()
+            way = self._route()
+            await self._client.go_by(way.address)
             stream = self._client.attach()
             try:
-                await self._session(stream)
+                await self._session(stream, way)
             except FATAL:
                 raise
             except WattbedError as error:
@@ -151,8 +180,8 @@ class Agent:
                 waits = delays()
             await asyncio.sleep(next(waits))
 
-    async def _session(self, stream: Stream) -> None:
-        await stream.send(self._hello)
+    async def _session(self, stream: Stream, way: Way) -> None:
+        await stream.send(replace(self._hello, capabilities=replace(self._hello.capabilities, link=way.link)))
         welcome = await self._receive(stream)
         if not isinstance(welcome, Welcome):
             raise Unreachable(f"the coordinator answered hello with {type(welcome).__name__}")
@@ -166,7 +195,13 @@ class Agent:
             outbox.put_nowait(unacked)
         self._outbox = outbox
         log.info("attached as %s", self._hello.device)
-        await _until_first(self._send_all(stream, outbox), self._receive_all(stream))
+        await _until_first(self._send_all(stream, outbox), self._receive_all(stream), self._keep_to(way))
+
+    async def _keep_to(self, way: Way) -> None:
+        while True:
+            await asyncio.sleep(WAY_CHECK_S)
+            if self._route() != way:
+                raise Unreachable("the link is emulated in another way now")
 
     async def _send_all(self, stream: Stream, outbox: "asyncio.Queue[AgentMessage | None]") -> None:
         while (message := await outbox.get()) is not None:
@@ -187,8 +222,9 @@ class Agent:
             raise Unreachable(f"the coordinator said nothing for {silence_s:g} s") from None
 
     def _report(self, message: AgentMessage) -> None:
-        if isinstance(message, PhaseMeasured):
-            self._unacked[message.window] = message
+        match message:
+            case PhaseMeasured(window=name) | Calibration(calibration=name) | CalibrationGivenUp(calibration=name):
+                self._unacked[name] = message
         if self._outbox is not None:
             self._outbox.put_nowait(message)
 
@@ -208,34 +244,39 @@ class Agent:
     def _take(self, message: CoordinatorMessage) -> None:
         match message:
             case Task():
-                self._take_task(message)
+                self._take_job(message)
             case Cancel(run=run, round=round, reason=reason):
                 self._drop((run, round), reason)
-            case MeasurementAck(window=window):
-                self._unacked.pop(window, None)
+            case Calibrate(calibration=calibration):
+                if calibration not in self._unacked:  # else its outcome is on its way
+                    self._take_job(message)
+            case CancelCalibration(calibration=calibration, reason=reason):
+                self._drop((calibration, CALIBRATION), reason)
+            case MeasurementAck(window=said) | CalibrationAck(calibration=said):
+                self._unacked.pop(said, None)
             case HeartbeatAck():
                 pass
             case Welcome():
                 log.warning("a second welcome")
 
-    def _take_task(self, task: Task) -> None:
-        """A task pushed again goes on as it is; a later round of its run takes the place of earlier ones."""
-        key = _key(task)
+    def _take_job(self, what: Task | Calibrate) -> None:
+        """What is pushed again goes on as it is; a later round of its run takes the place of earlier ones."""
+        key = _key(what)
         known = set(self._waiting)
         if self._job is not None and not self._job.carrying.cancelling():
-            known.add(_key(self._job.task))
+            known.add(_key(self._job.what))
         if key in known:
             return
         for run, round in known:
             if run == key[0] and round < key[1]:
                 self._drop((run, round), f"round {key[1]} has begun")
-        self._waiting[key] = task
+        self._waiting[key] = what
         self._news.set()
 
     def _drop(self, key: Key, reason: str) -> None:
         self._waiting.pop(key, None)
-        if self._job is not None and _key(self._job.task) == key:
-            log.info("%s round %d is cancelled: %s", *key, reason)
+        if self._job is not None and _key(self._job.what) == key:
+            log.info("%s is cancelled: %s", _named(key), reason)
             self._job.carrying.cancel()
 
     # The work
@@ -245,9 +286,10 @@ class Agent:
             while not self._waiting:
                 self._news.clear()
                 await self._news.wait()
-            task = self._waiting.pop(next(iter(self._waiting)))
-            carrying = asyncio.create_task(self._carry_out(task))
-            self._job = _Job(task, carrying)
+            what = self._waiting.pop(next(iter(self._waiting)))
+            work = self._calibrate(what) if isinstance(what, Calibrate) else self._carry_out(what)
+            carrying = asyncio.create_task(work)
+            self._job = _Job(what, carrying)
             try:
                 await carrying
             except asyncio.CancelledError:
@@ -272,9 +314,24 @@ class Agent:
             log.exception("%s round %d failed", run, round)
             self._report(TaskFailed(run, round, f"{type(error).__name__}: {error}"))
 
+    async def _calibrate(self, order: Calibrate) -> None:
+        log.info("%s begins", _named(_key(order)))
+        try:
+            self._report(await self._calibrator.carry_out(order))
+        except Exception as error:  # a workload may raise anything; the coordinator should hear of it
+            log.warning("%s failed", _named(_key(order)), exc_info=not isinstance(error, WattbedError))
+            reason = str(error) if isinstance(error, WattbedError) else f"{type(error).__name__}: {error}"
+            self._report(CalibrationGivenUp(order.calibration, reason))
 
-def _key(task: Task) -> Key:
-    return task.assignment.run, task.assignment.round
+
+def _key(what: Task | Calibrate) -> Key:
+    if isinstance(what, Calibrate):
+        return what.calibration, CALIBRATION
+    return what.assignment.run, what.assignment.round
+
+
+def _named(key: Key) -> str:
+    return f"calibration {key[0]}" if key[1] == CALIBRATION else f"{key[0]} round {key[1]}"
 
 
 async def _cancelled(task: "asyncio.Task[Any]") -> None:

@@ -3,37 +3,29 @@
 import asyncio
 import contextlib
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from edge_agent.cache import ModelCache
 from edge_agent.client import FleetClient
-from edge_agent.energy.meter import Meter, Window
+from edge_agent.energy.meter import DeviceMeter, Window
+from edge_agent.levers.request import DeviceLevers
+from edge_agent.work_thread import WorkThread
 from edge_agent.worker import Encoded, Worker
-from fleet.domain import AgentMessage, Assignment, Phase, PhaseMeasured, Progress, Task, UpdateHeader
+from fleet.domain import AgentMessage, Assignment, LeverOutcome, Phase, PhaseMeasured, Progress, Task, UpdateHeader
 from fleet.errors import DataCorrupt
 from fleet.rpc import PROTOCOL_VERSION
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 PROGRESS_INTERVAL_S = 0.25
 CORRUPT_DOWNLOADS = 2
 """Downloads of one model that may come in corrupt before the task is given up."""
-
-
-class Cancelled(Exception):
-    """Raised out of a workload's progress callback: its assignment is not wanted any more."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +44,22 @@ class Carrier:
         client: FleetClient,
         cache: ModelCache,
         worker: Worker,
-        meter: Meter,
+        meter: DeviceMeter,
         report: Callable[[AgentMessage], None],
+        levers: DeviceLevers | None = None,
     ) -> None:
         self._client = client
         self._cache = cache
         self._worker = worker
         self._meter = meter
+        self._levers = levers or DeviceLevers()
         self._report = report
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
-        self._unwanted = threading.Event()
+        self.thread = WorkThread()
         self._ready: _Ready | None = None
 
     def close(self) -> None:
         """Lets the thread go."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.thread.close()
 
     async def carry_out(self, task: Task) -> None:
         """Returns when the update is counted. Raises what stopped it; cancelling it stops its training too."""
@@ -86,17 +79,21 @@ class Carrier:
         a = task.assignment
         with self._phase(a, Phase.DOWNLOAD):
             params = await self._download(a)
-        with self._phase(a, Phase.TRAIN):
-            outcome = await self._in_thread(self._worker.train, task, params, self._training_progress(a))
+        try:
+            set_ = await self.thread.run(self._levers.apply, a)
+            with self._phase(a, Phase.TRAIN, set_):
+                outcome = await self.thread.run(self._worker.train, task, params, self._training_progress(a))
+        finally:
+            await self.thread.run(self._levers.release)
         del params
         self._ready = None
         with self._phase(a, Phase.QUANTIZE):
-            encoded = await self._in_thread(self._worker.encode, task, outcome.update)
+            encoded = await self.thread.run(self._worker.encode, task, outcome.update)
         header = UpdateHeader(
             a.run,
             a.round,
             a.device,
-            encoded.sha256,
+            encoded.digest,
             encoded.size_bytes,
             0,
             outcome.samples,
@@ -106,10 +103,10 @@ class Carrier:
         return _Ready(header, encoded)
 
     async def _download(self, a: Assignment) -> dict[str, np.ndarray]:
-        path = await self._in_thread(self._cache.find, a.model_sha256)
+        path = await self.thread.run(self._cache.find, a.model_sha256)
         attempt = 1
         while path is None:
-            with await self._in_thread(self._cache.receive, a.model_sha256) as incoming:
+            with await self.thread.run(self._cache.receive, a.model_sha256) as incoming:
                 if incoming.held_bytes < a.model_bytes:
                     await self._client.download(a, incoming, self._progress(a, Phase.DOWNLOAD, a.model_bytes))
                 try:
@@ -118,14 +115,14 @@ class Carrier:
                     if attempt == CORRUPT_DOWNLOADS:
                         raise
             attempt += 1
-        return await self._in_thread(self._worker.decode, path)
+        return await self.thread.run(self._worker.decode, path)
 
     @contextlib.contextmanager
-    def _phase(self, a: Assignment, phase: Phase) -> Iterator[None]:
-        with self._meter.phase(phase, partial(self._measured, a)):
+    def _phase(self, a: Assignment, phase: Phase, levers: tuple[LeverOutcome, ...] = ()) -> Iterator[None]:
+        with self._meter.phase(phase, partial(self._measured, a, levers)):
             yield
 
-    def _measured(self, a: Assignment, window: Window) -> None:
+    def _measured(self, a: Assignment, levers: tuple[LeverOutcome, ...], window: Window) -> None:
         self._report(
             PhaseMeasured(
                 uuid.uuid4().hex,
@@ -135,36 +132,28 @@ class Carrier:
                 window.started_at_s,
                 window.seconds,
                 window.readings,
+                levers,
             )
         )
-
-    async def _in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Runs `work` in the one worker thread. When cancelled, waits for the thread to notice first."""
-        self._unwanted.clear()
-        future = asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            self._unwanted.set()
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait({future})
-            if not future.cancelled():
-                future.exception()  # seen: whatever the thread ended with, the task is cancelled
-            raise
 
     def _training_progress(self, a: Assignment) -> Callable[[int, float | None], None]:
         loop = asyncio.get_running_loop()
         throttle = _Throttle()
 
         def progress(done: int, loss: float | None) -> None:
-            if self._unwanted.is_set():
-                raise Cancelled
+            self._rest()
             if throttle.due() or done == a.train_steps:
                 message = Progress(a.run, a.round, Phase.TRAIN, done, a.train_steps, loss)
                 loop.call_soon_threadsafe(self._report, message)
 
         return progress
+
+    def _rest(self) -> None:
+        """Between two steps: stops a training nobody wants, and rests where the device is to be slower."""
+        due_s = 1.0
+        while due_s > 0:
+            self.thread.stop_if_unwanted()
+            due_s = self._levers.rest()
 
     def _progress(self, a: Assignment, phase: Phase, total: int) -> Callable[[int], None]:
         throttle = _Throttle()

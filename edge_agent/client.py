@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,8 +90,19 @@ class FleetClient:
     """Calls to the coordinator at `address` (host:port)."""
 
     def __init__(self, address: str) -> None:
+        self._aim(address)
+
+    def _aim(self, address: str) -> None:
+        self._address = address
         self._channel = rpc.channel(address)
         self._stub: Any = FleetStub(self._channel)
+
+    async def go_by(self, address: str) -> None:
+        """Makes further calls to `address`; calls to another one so far are cut, and transfers resume here."""
+        if address != self._address:
+            before = self._channel
+            self._aim(address)
+            await before.close()
 
     async def close(self) -> None:
         """Drops the connection."""
@@ -132,14 +144,14 @@ class FleetClient:
                 with translated():
                     held = await self._stub.StatBlob(
                         fleet_pb2.StatBlobRequest(
-                            sha256=header.sha256, run=header.run, round=header.round, device=header.device
+                            digest=header.digest, run=header.run, round=header.round, device=header.device
                         )
                     )
                 return await self._put(replace(header, offset_bytes=held.held_bytes), path, progress)
             except WattbedError as error:
                 if not passes(error):
                     raise
-                log.warning("upload of %s stopped, going on: %s", header.sha256[:12], error)
+                log.warning("upload of %s stopped, going on: %s", header.digest[:12], error)
             await asyncio.sleep(delay)
         raise AssertionError("delays end never")
 
@@ -161,3 +173,30 @@ class FleetClient:
                 return bool((await call).fresh)
         finally:
             call.cancel()
+
+    async def send_filler(self, device: str, calibration: str, size_bytes: int) -> int:
+        """Sends `size_bytes` bytes without meaning; how many arrived."""
+        filler = memoryview(os.urandom(min(size_bytes, rpc.CHUNK_BYTES)))
+        call = self._stub.PutFiller()
+        try:
+            with translated():
+                try:
+                    for start in range(0, size_bytes, rpc.CHUNK_BYTES):
+                        data = bytes(filler[: min(size_bytes - start, rpc.CHUNK_BYTES)])
+                        part = fleet_pb2.PutFillerRequest(device=device, calibration=calibration, data=data)
+                        await call.write(part)
+                    await call.done_writing()
+                except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                    pass  # awaiting the call gives the coordinator's answer
+                return int((await call).received_bytes)
+        finally:
+            call.cancel()
+
+    async def receive_filler(self, device: str, calibration: str, size_bytes: int) -> int:
+        """Fetches `size_bytes` bytes without meaning; how many came."""
+        request = fleet_pb2.GetFillerRequest(device=device, calibration=calibration, size_bytes=size_bytes)
+        received = 0
+        with translated():
+            async for chunk in self._stub.GetFiller(request):
+                received += len(chunk)
+        return received

@@ -73,13 +73,18 @@ def _only_field(tag: bytes, message: bytes) -> Buffer | None:
 
 
 class FleetStub(fleet_pb2_grpc.FleetStub):
-    """The generated stub, but that GetBlob gives buffers and PutBlob takes a header and buffers."""
+    """The generated stub, but that GetBlob and GetFiller give buffers, PutBlob takes a header and buffers."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         super().__init__(channel)  # type: ignore[no-untyped-call]
         self.GetBlob = channel.unary_stream(
             "/fleet.v1.Fleet/GetBlob",
             request_serializer=fleet_pb2.GetBlobRequest.SerializeToString,
+            response_deserializer=unpack_chunk,
+        )
+        self.GetFiller = channel.unary_stream(
+            "/fleet.v1.Fleet/GetFiller",
+            request_serializer=fleet_pb2.GetFillerRequest.SerializeToString,
             response_deserializer=unpack_chunk,
         )
         self.PutBlob = channel.stream_unary(
@@ -90,7 +95,7 @@ class FleetStub(fleet_pb2_grpc.FleetStub):
 
 
 def add_fleet_to_server(servicer: fleet_pb2_grpc.FleetServicer, server: grpc.aio.Server) -> None:
-    """Like the generated function, but that GetBlob yields buffers and PutBlob reads a header and buffers."""
+    """The generated function, but that GetBlob and GetFiller yield buffers, PutBlob reads a header and buffers."""
     handlers: dict[str, Any] = {
         "Attach": grpc.stream_stream_rpc_method_handler(
             servicer.Attach,
@@ -111,6 +116,16 @@ def add_fleet_to_server(servicer: fleet_pb2_grpc.FleetServicer, server: grpc.aio
             servicer.PutBlob,
             request_deserializer=unpack_put,
             response_serializer=fleet_pb2.PutBlobResponse.SerializeToString,
+        ),
+        "GetFiller": grpc.unary_stream_rpc_method_handler(
+            servicer.GetFiller,
+            request_deserializer=fleet_pb2.GetFillerRequest.FromString,
+            response_serializer=pack_chunk,
+        ),
+        "PutFiller": grpc.stream_unary_rpc_method_handler(
+            servicer.PutFiller,
+            request_deserializer=fleet_pb2.PutFillerRequest.FromString,
+            response_serializer=fleet_pb2.PutFillerResponse.SerializeToString,
         ),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("fleet.v1.Fleet", handlers),))

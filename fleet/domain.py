@@ -2,20 +2,29 @@
 
 Every class is frozen. Every number carries its unit in its name. `None` means "not known" or "not
 measured" and is never the same as zero. fleet.wire mirrors these classes to the protobuf messages of
-the same name.
+the same name. What a device, a joule and a calibration are is said in modules of their own.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-
-class Quality(StrEnum):
-    """How a joule came to be known. The three are never added up or relabelled."""
-
-    MEASURED = "measured"
-    DERIVED = "derived"
-    ESTIMATED = "estimated"
+from fleet.calibration import Calibrate as Calibrate
+from fleet.calibration import Calibration as Calibration
+from fleet.calibration import CalibrationAck as CalibrationAck
+from fleet.calibration import CalibrationGivenUp as CalibrationGivenUp
+from fleet.calibration import CalibrationPlan as CalibrationPlan
+from fleet.calibration import CalibrationProgress as CalibrationProgress
+from fleet.calibration import CalibrationRow as CalibrationRow
+from fleet.calibration import CancelCalibration as CancelCalibration
+from fleet.calibration import UnitJoules as UnitJoules
+from fleet.device import Capabilities as Capabilities
+from fleet.device import LeverInfo as LeverInfo
+from fleet.device import LeverOutcome as LeverOutcome
+from fleet.device import LinkInfo as LinkInfo
+from fleet.device import MeterInfo as MeterInfo
+from fleet.device import RejectedMeter as RejectedMeter
+from fleet.energy import EnergyReading as EnergyReading
+from fleet.energy import Quality as Quality
 
 
 class Phase(StrEnum):
@@ -36,100 +45,6 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True)
-class MeterInfo:
-    """One source of joules on a device, and what its figures cover."""
-
-    source: str
-    component: str
-    scope: str
-    quality: Quality
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class RejectedMeter:
-    """A source of joules that was looked for and cannot be read on a device, and why."""
-
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class LeverInfo:
-    """Something of a device that can be set, in `unit`, between the device's own bounds."""
-
-    lever: str
-    unit: str
-    minimum: float
-    maximum: float
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class LeverOutcome:
-    """What came of a request to set a lever. `applied` None: it was refused, for `reason`."""
-
-    lever: str
-    requested: float
-    applied: float | None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class LinkInfo:
-    """An emulated link. The delay is one way; `loss` a probability; the `_by` say what emulates it.
-
-    Each is "tbf", "netem", "netfilter", "relay" or "none". `trace` says how the rate changes over time.
-    """
-
-    rate_up_bps: float
-    rate_down_bps: float
-    delay_s: float
-    jitter_s: float
-    loss: float
-    rate_by: str
-    delay_by: str
-    loss_by: str
-    trace: str = "constant"
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What a device is, what it can measure and what of it can be set. `kind` names an entry of fleet.kinds.
-
-    `cpu_quota` is CPU seconds per second that its container may use, None without a quota; `link` is the
-    link that is emulated, None for the device's own.
-    """
-
-    kind: str
-    cpu_model: str
-    cpu_cores: int
-    memory_bytes: int
-    machine: str
-    agent_version: str
-    gpu_model: str | None = None
-    meters: tuple[MeterInfo, ...] = ()
-    rejected_meters: tuple[RejectedMeter, ...] = ()
-    levers: tuple[LeverInfo, ...] = ()
-    cpu_quota: float | None = None
-    link: LinkInfo | None = None
-
-
-@dataclass(frozen=True)
-class EnergyReading:
-    """What one source says about one window. `joules` None: the source could not say."""
-
-    source: str
-    component: str
-    scope: str
-    quality: Quality
-    joules: float | None
-    low_joules: float | None = None
-    high_joules: float | None = None
-    flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class PhaseMeasured:
     """One window of one phase of one assignment. `window` is unique and makes a repeat harmless."""
 
@@ -145,12 +60,17 @@ class PhaseMeasured:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an assignment was expected to cost, and from what it was computed (`samples` 0: a preset)."""
+    """What an assignment was expected to cost, and from what it was computed (`samples` 0: a preset).
+
+    `quality` and `scope` are those of the joules it was fitted to, which it is to be held against.
+    """
 
     joules: float | None
     seconds: float | None
     origin: Origin = Origin.PRESET
     samples: int = 0
+    quality: Quality | None = None
+    scope: str | None = None
 
 
 @dataclass(frozen=True)
@@ -293,12 +213,12 @@ class MeasurementAck:
 
 @dataclass(frozen=True)
 class UpdateHeader:
-    """What an update is, said before its bytes. `samples` is its weight in the mean."""
+    """What an update is, said before its bytes: `digest` is XXH3-128, `samples` its weight in the mean."""
 
     run: str
     round: int
     device: str
-    sha256: str
+    digest: str
     size_bytes: int
     offset_bytes: int
     samples: int
@@ -306,8 +226,19 @@ class UpdateHeader:
     protocol_version: int
 
 
-AgentMessage = Hello | Heartbeat | Progress | PhaseMeasured | TaskFailed
-CoordinatorMessage = Welcome | HeartbeatAck | Task | Cancel | MeasurementAck
+AgentMessage = (
+    Hello
+    | Heartbeat
+    | Progress
+    | PhaseMeasured
+    | TaskFailed
+    | Calibration
+    | CalibrationProgress
+    | CalibrationGivenUp
+)
+CoordinatorMessage = (
+    Welcome | HeartbeatAck | Task | Cancel | MeasurementAck | Calibrate | CancelCalibration | CalibrationAck
+)
 
 
 @dataclass(frozen=True)
@@ -337,6 +268,7 @@ class DeviceSummary:
     power: tuple[Power, ...] = ()
     run: str | None = None
     round: int | None = None
+    calibrating: bool = False
 
 
 @dataclass(frozen=True)
@@ -350,12 +282,16 @@ class Metric:
 
 @dataclass(frozen=True)
 class PhaseReport:
-    """All windows of one phase of one assignment: one reading per (source, component, scope, quality)."""
+    """All windows of one phase of one assignment: one reading per (source, component, scope, quality).
+
+    `levers` are what came of each request to set one, the same outcome once.
+    """
 
     phase: Phase
     seconds: float
     windows: int
     readings: tuple[EnergyReading, ...] = ()
+    levers: tuple[LeverOutcome, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -398,12 +334,21 @@ class RoundReport:
 
 
 @dataclass(frozen=True)
+class Equipment:
+    """A device of a run, as it last attached."""
+
+    device: str
+    capabilities: Capabilities
+
+
+@dataclass(frozen=True)
 class RunReport:
-    """The ledger of one run."""
+    """The ledger of one run, and the devices that took part in it."""
 
     run: RunSummary
     experiment_json: str
     rounds: tuple[RoundReport, ...] = ()
+    equipment: tuple[Equipment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -440,12 +385,3 @@ class Evaluation:
 
     metrics: tuple[Metric, ...]
     grid_png: bytes | None = field(default=None, repr=False)
-
-
-def joules_by_quality(readings: Iterable[EnergyReading]) -> dict[Quality, float]:
-    """Sum of joules per quality over `readings`; a quality nothing was read for is absent, not zero."""
-    sums: dict[Quality, float] = {}
-    for reading in readings:
-        if reading.joules is not None:
-            sums[reading.quality] = sums.get(reading.quality, 0.0) + reading.joules
-    return sums

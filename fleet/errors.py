@@ -101,7 +101,25 @@ class AddressInUse(WattbedError):
     status = "UNAVAILABLE"
 
 
+class ShapingFailed(WattbedError):
+    """A link could not be emulated; the message has the command and what it said, and nothing was left half done."""
+
+    status = "INTERNAL"
+
+
 class Unreachable(WattbedError):
     """The other side does not answer."""
 
     status = "UNAVAILABLE"
+
+
+class Unequipped(WattbedError):
+    """This machine lacks a program, an image, memory or a feature that is needed; the message names it."""
+
+    status = "FAILED_PRECONDITION"
+
+
+class HalfStarted(WattbedError):
+    """Some parts of a testbed run and others do not; the message names those that do not."""
+
+    status = "FAILED_PRECONDITION"

@@ -4,6 +4,7 @@ The compose file emulates a device from its kind, the agent estimates joules fro
 takes its first prediction from it. Every constant names its source.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -49,8 +50,21 @@ class Energy(Section):
         return self.idle_watts + self.watts_per_core * busy_cores
 
 
+class Emulation(Section):
+    """What a container that emulates the device may use: `cpus` of the host's, and memory."""
+
+    cpus: float = Field(gt=0)
+    memory_bytes: int = Field(gt=0)
+    source: str = Source
+
+    @property
+    def threads(self) -> int:
+        """Threads to compute with: one per CPU or part of one."""
+        return math.ceil(self.cpus)
+
+
 class DeviceKind(Section):
-    """One kind of device. `cores` is the CPU quota an emulated one gets."""
+    """One kind of device. `emulation` is None for a kind that the compose file does not emulate."""
 
     name: str
     description: str
@@ -59,6 +73,7 @@ class DeviceKind(Section):
     source: str = Source
     link: Link
     energy: Energy
+    emulation: Emulation | None = None
 
 
 def read(text: str, where: str) -> Mapping[str, DeviceKind]:

@@ -35,6 +35,9 @@ _UP = {
     "Progress": "progress",
     "PhaseMeasured": "phase_measured",
     "TaskFailed": "task_failed",
+    "Calibration": "calibration",
+    "CalibrationProgress": "calibration_progress",
+    "CalibrationGivenUp": "calibration_given_up",
 }
 _DOWN = {
     "Welcome": "welcome",
@@ -42,6 +45,9 @@ _DOWN = {
     "Task": "task",
     "Cancel": "cancel",
     "MeasurementAck": "measurement_ack",
+    "Calibrate": "calibrate",
+    "CancelCalibration": "cancel_calibration",
+    "CalibrationAck": "calibration_ack",
 }
 
 

@@ -1,6 +1,7 @@
 """The baseline every other policy is held against: the same settings in every round."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -36,19 +37,19 @@ class FixedPolicy:
         self._forecast = Forecast()
 
     def ask(self, round: int, candidates: Sequence[Candidate]) -> tuple[Decision, ...]:
-        """See Policy. Predictions are medians of what the same device's earlier rounds came to."""
+        """See Policy. Predictions come from the same device's earlier rounds, before any from its calibration."""
         o = self._options
         return tuple(
             Decision(
                 device=c.device,
-                bits_up=o.bits_up[index % len(o.bits_up)],
+                bits_up=bits_up,
                 bits_down=o.bits_down,
                 precision=o.precision,
                 width=o.width,
                 train_steps=o.train_steps,
-                predicted=self._forecast.predict(c.device, o.width, o.precision, o.train_steps),
+                predicted=self._forecast.predict(c, bits_up, o.bits_down, o.width, o.precision, o.train_steps),
             )
-            for index, c in enumerate(candidates)
+            for c, bits_up in zip(candidates, cycle(o.bits_up), strict=False)
         )
 
     def tell(self, told: Told) -> None:

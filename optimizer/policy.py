@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
-from fleet.domain import Assignment, Capabilities, PhaseReport, Prediction
+from fleet.calibration import Calibration
+from fleet.domain import Assignment, Capabilities, Metric, PhaseReport, Prediction
 from fleet.errors import BadExperiment
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A device that may be asked to train."""
+    """A device that may be asked to train. `calibration` is its latest one of the run's workload, if any."""
 
     device: str
     capabilities: Capabilities
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,19 @@ class Decision:
 
 @dataclass(frozen=True)
 class Told:
-    """What an assignment came to: its windows by phase, and the bytes counted on the wire."""
+    """What an assignment came to: its windows by phase, and the bytes counted on the wire.
+
+    `update_range` is what the update spans: twice the root mean square over its blocks of the largest magnitude.
+    `metrics` are those of the model that its round made. Assignments of earlier runs of the same workload are told
+    too, before those of the run itself.
+    """
 
     assignment: Assignment
     phases: tuple[PhaseReport, ...]
     wire_up_bytes: int
     wire_down_bytes: int
+    update_range: float | None = None
+    metrics: tuple[Metric, ...] = ()
 
 
 class Policy(Protocol):

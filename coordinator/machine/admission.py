@@ -13,14 +13,14 @@ class Admission(StrEnum):
     DUPLICATE = "duplicate"
 
 
-def admit(run: Run, round: int, device: str, sha256: str) -> Admission:
-    """Whether `device` may deliver `sha256` for `round` of `run` now.
+def admit(run: Run, round: int, device: str, digest: str) -> Admission:
+    """Whether `device` may deliver `digest` for `round` of `run` now.
 
     LateUpdate: its round is closed, or its model too old. StrangerUpdate: it was never asked.
     IllegalMove: it delivered something else for this round before.
     """
     open_, over = (run.arrived.get(device), run.closing.get(device)), run.counted.get(device)
-    if any(a and (a.round, a.sha256) == (round, sha256) for a in (*open_, over)):
+    if any(a and (a.round, a.digest) == (round, digest) for a in (*open_, over)):
         return Admission.DUPLICATE
     if run.phase.ended:
         raise LateUpdate(f"run {run.run} is {run.phase}; the update of {device} for round {round} is refused")
@@ -38,8 +38,8 @@ def admit(run: Run, round: int, device: str, sha256: str) -> Admission:
     for arrival in open_:
         if arrival and arrival.round == round:
             raise IllegalMove(
-                f"device {device} delivered {arrival.sha256[:12]} for round {round} of run {run.run} before; "
-                f"{sha256[:12]} is refused"
+                f"device {device} delivered {arrival.digest[:12]} for round {round} of run {run.run} before; "
+                f"{digest[:12]} is refused"
             )
     if round < run.round or (round == run.round and run.phase != RunPhase.TRAINING):
         raise LateUpdate(

@@ -9,8 +9,11 @@ from coordinator.events import (
     AssignmentFailed,
     BlobsDropped,
     BytesMoved,
+    CalibrationFailed,
+    CalibrationRequested,
     CoordinatorStarted,
     DeviceAttached,
+    DeviceCalibrated,
     DeviceDetached,
     DevicesAssigned,
     EnergyMeasured,
@@ -28,6 +31,7 @@ from coordinator.events import (
     UpdateRefused,
     run_of,
 )
+from coordinator.machine import calibration
 from coordinator.machine.admission import Admission, admit
 from coordinator.machine.state import Arrival, Device, Outstanding, Run, RunPhase, State
 from fleet.domain import Assignment
@@ -57,6 +61,8 @@ def apply(state: State, event: Event) -> State:
             return replace(state, runs={**state.runs, run.run: run})
         case CoordinatorStarted() | DeviceAttached() | DeviceDetached():
             return replace(state, devices=_devices(state.devices, event))
+        case CalibrationRequested() | DeviceCalibrated() | CalibrationFailed():
+            return calibration.applied(state, event)
     run = state.run(run_of(event) or "")
     return replace(state, runs={**state.runs, run.run: _run(run, event)})
 
@@ -117,9 +123,9 @@ def _run(run: Run, event: Event) -> Run:
             return replace(run, outstanding=_without(run.outstanding, event.device))
 
         case _, UpdateReceived():
-            if admit(run, event.round, event.device, event.sha256) is Admission.DUPLICATE:
+            if admit(run, event.round, event.device, event.digest) is Admission.DUPLICATE:
                 return run  # the agent retried; we have it already
-            arrival = Arrival(event.round, event.sha256, event.size_bytes, event.samples)
+            arrival = Arrival(event.round, event.digest, event.size_bytes, event.samples)
             return replace(
                 run,
                 outstanding=_without(run.outstanding, event.device),
@@ -201,7 +207,7 @@ def _aggregated(run: Run, event: ModelAggregated) -> Run:
 
 
 def _paths(arrivals: Mapping[str, Arrival]) -> tuple[str, ...]:
-    return tuple(f"updates/{device}/{a.sha256}" for device, a in arrivals.items())
+    return tuple(f"updates/{device}/{a.digest}" for device, a in arrivals.items())
 
 
 def _is_outstanding(run: Run, device: str, round: int) -> bool:

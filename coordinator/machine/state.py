@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fleet.calibration import Calibration, CalibrationPlan
 from fleet.domain import Assignment, Capabilities
-from fleet.errors import UnknownRun
+from fleet.errors import UnknownDevice, UnknownRun
 from fleet.experiment import Experiment
 
 
@@ -39,6 +40,15 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Calibrating:
+    """A calibration that is with its device, or waits for it to come back."""
+
+    calibration: str
+    plan: CalibrationPlan
+    at_s: float
+
+
+@dataclass(frozen=True)
 class Outstanding:
     """An assignment that is with its device, or waits for it."""
 
@@ -51,7 +61,7 @@ class Arrival:
     """An update that is in, of the model of `round`."""
 
     round: int
-    sha256: str
+    digest: str
     size_bytes: int
     samples: int
 
@@ -98,11 +108,25 @@ class Run:
 
 @dataclass(frozen=True)
 class State:
-    """Everything: devices and runs by name, and the time of the latest event."""
+    """Everything: devices and runs by name, and the time of the latest event.
+
+    `calibrating` and `calibrated` are by device. Of each device the latest calibration of each workload is kept,
+    the oldest first.
+    """
 
     now_s: float = 0.0
     devices: Mapping[str, Device] = field(default_factory=dict)
     runs: Mapping[str, Run] = field(default_factory=dict)
+    calibrating: Mapping[str, Calibrating] = field(default_factory=dict)
+    calibrated: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict)
+
+    def device(self, name: str) -> Device:
+        """The device called `name`; UnknownDevice says which there are."""
+        try:
+            return self.devices[name]
+        except KeyError:
+            known = ", ".join(sorted(self.devices)[:10]) or "none"
+            raise UnknownDevice(f"no device {name!r} has attached; known are: {known}") from None
 
     def run(self, name: str) -> Run:
         """The run called `name`; UnknownRun says which there are."""

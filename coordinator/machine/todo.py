@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coordinator.events import AssignmentExpired, Event, RoundClosed, RoundFailed, RunEnded
+from coordinator.machine import calibration
 from coordinator.machine.state import Run, RunPhase, State
 
 
@@ -53,6 +54,15 @@ class Push:
 
 
 @dataclass(frozen=True)
+class PushCalibration:
+    """Have the calibration with the device, over this session."""
+
+    device: str
+    session: str
+    calibration: str
+
+
+@dataclass(frozen=True)
 class Aggregate:
     """Make a model of the closed round's updates."""
 
@@ -76,13 +86,14 @@ class Drop:
     blobs: tuple[str, ...]
 
 
-Effect = Record | Wake | Initialise | Plan | Push | Aggregate | Evaluate | Drop
+Effect = Record | Wake | Initialise | Plan | Push | PushCalibration | Aggregate | Evaluate | Drop
 
 
 def todo(state: State) -> tuple[Effect, ...]:
     """Everything that is due, in a fixed order."""
     effects: list[Effect] = []
-    wakes: list[float] = []
+    wakes = list(calibration.moments(state))
+    effects.extend(Record(failed) for failed in calibration.failures(state))
     for run in state.runs.values():
         if run.unused:
             effects.append(Drop(run.run, run.unused))
@@ -175,20 +186,26 @@ def _moments(state: State, run: Run) -> Iterator[float]:
             yield device.changed_at_s + run.experiment.round.lost_after_s
 
 
-def _pushes(state: State) -> Iterator[Push]:
-    """Each attached device's oldest outstanding assignment: runs queue for a device."""
+def _pushes(state: State) -> Iterator[Push | PushCalibration]:
+    """Each attached device's calibration, else its oldest outstanding assignment: runs queue for a device."""
+    for name, pending in state.calibrating.items():
+        if session := state.devices[name].session:
+            yield PushCalibration(name, session, pending.calibration)
     first: dict[str, tuple[float, Run]] = {}
     for run in state.runs.values():
         for name, waiting in run.outstanding.items():
             if name not in first or waiting.at_s < first[name][0]:
                 first[name] = (waiting.at_s, run)
     for name, (_, run) in first.items():
-        if session := state.devices[name].session:
+        session = state.devices[name].session
+        if session and name not in state.calibrating:
             yield Push(name, session, run.run, run.outstanding[name].assignment.round)
 
 
 def _attached(state: State) -> tuple[str, ...]:
-    return tuple(sorted(name for name, device in state.devices.items() if device.session))
+    """The devices that a plan may count on: here, and not being calibrated."""
+    here = (name for name, device in state.devices.items() if device.session)
+    return tuple(sorted(name for name in here if name not in state.calibrating))
 
 
 def _free(state: State, run: Run) -> tuple[str, ...]:

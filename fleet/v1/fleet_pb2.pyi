@@ -7,32 +7,44 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AgentMessage(_message.Message):
-    __slots__ = ("hello", "heartbeat", "progress", "phase_measured", "task_failed")
+    __slots__ = ("hello", "heartbeat", "progress", "phase_measured", "task_failed", "calibration", "calibration_progress", "calibration_given_up")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     PHASE_MEASURED_FIELD_NUMBER: _ClassVar[int]
     TASK_FAILED_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_GIVEN_UP_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     progress: Progress
     phase_measured: PhaseMeasured
     task_failed: TaskFailed
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., phase_measured: _Optional[_Union[PhaseMeasured, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ...) -> None: ...
+    calibration: Calibration
+    calibration_progress: CalibrationProgress
+    calibration_given_up: CalibrationGivenUp
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., phase_measured: _Optional[_Union[PhaseMeasured, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ..., calibration_progress: _Optional[_Union[CalibrationProgress, _Mapping]] = ..., calibration_given_up: _Optional[_Union[CalibrationGivenUp, _Mapping]] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("welcome", "heartbeat_ack", "task", "cancel", "measurement_ack")
+    __slots__ = ("welcome", "heartbeat_ack", "task", "cancel", "measurement_ack", "calibrate", "cancel_calibration", "calibration_ack")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_ACK_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     MEASUREMENT_ACK_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATE_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_ACK_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     heartbeat_ack: HeartbeatAck
     task: Task
     cancel: Cancel
     measurement_ack: MeasurementAck
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat_ack: _Optional[_Union[HeartbeatAck, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., measurement_ack: _Optional[_Union[MeasurementAck, _Mapping]] = ...) -> None: ...
+    calibrate: Calibrate
+    cancel_calibration: CancelCalibration
+    calibration_ack: CalibrationAck
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat_ack: _Optional[_Union[HeartbeatAck, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., measurement_ack: _Optional[_Union[MeasurementAck, _Mapping]] = ..., calibrate: _Optional[_Union[Calibrate, _Mapping]] = ..., cancel_calibration: _Optional[_Union[CancelCalibration, _Mapping]] = ..., calibration_ack: _Optional[_Union[CalibrationAck, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_version", "device", "capabilities", "metrics_address")
@@ -323,16 +335,20 @@ class Assignment(_message.Message):
     def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., device: _Optional[str] = ..., model_sha256: _Optional[str] = ..., model_bytes: _Optional[int] = ..., shard: _Optional[int] = ..., bits_up: _Optional[int] = ..., bits_down: _Optional[int] = ..., precision: _Optional[str] = ..., width: _Optional[float] = ..., train_steps: _Optional[int] = ..., seed: _Optional[int] = ..., deadline_at_s: _Optional[float] = ..., residual_round: _Optional[int] = ..., power_limit_watts: _Optional[float] = ..., frequency_hz: _Optional[float] = ..., predicted: _Optional[_Union[Prediction, _Mapping]] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("joules", "seconds", "origin", "samples")
+    __slots__ = ("joules", "seconds", "origin", "samples", "quality", "scope")
     JOULES_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
     joules: float
     seconds: float
     origin: str
     samples: int
-    def __init__(self, joules: _Optional[float] = ..., seconds: _Optional[float] = ..., origin: _Optional[str] = ..., samples: _Optional[int] = ...) -> None: ...
+    quality: str
+    scope: str
+    def __init__(self, joules: _Optional[float] = ..., seconds: _Optional[float] = ..., origin: _Optional[str] = ..., samples: _Optional[int] = ..., quality: _Optional[str] = ..., scope: _Optional[str] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("run", "round", "reason")
@@ -355,16 +371,16 @@ class TaskFailed(_message.Message):
     def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StatBlobRequest(_message.Message):
-    __slots__ = ("sha256", "run", "round", "device")
-    SHA256_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("digest", "run", "round", "device")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
-    sha256: str
+    digest: str
     run: str
     round: int
     device: str
-    def __init__(self, sha256: _Optional[str] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., device: _Optional[str] = ...) -> None: ...
+    def __init__(self, digest: _Optional[str] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., device: _Optional[str] = ...) -> None: ...
 
 class StatBlobResponse(_message.Message):
     __slots__ = ("held_bytes", "complete")
@@ -403,11 +419,11 @@ class PutBlobRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class UpdateHeader(_message.Message):
-    __slots__ = ("run", "round", "device", "sha256", "size_bytes", "offset_bytes", "samples", "loss", "protocol_version")
+    __slots__ = ("run", "round", "device", "digest", "size_bytes", "offset_bytes", "samples", "loss", "protocol_version")
     RUN_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
-    SHA256_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
@@ -416,16 +432,188 @@ class UpdateHeader(_message.Message):
     run: str
     round: int
     device: str
-    sha256: str
+    digest: str
     size_bytes: int
     offset_bytes: int
     samples: int
     loss: float
     protocol_version: int
-    def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., device: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., offset_bytes: _Optional[int] = ..., samples: _Optional[int] = ..., loss: _Optional[float] = ..., protocol_version: _Optional[int] = ...) -> None: ...
+    def __init__(self, run: _Optional[str] = ..., round: _Optional[int] = ..., device: _Optional[str] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., offset_bytes: _Optional[int] = ..., samples: _Optional[int] = ..., loss: _Optional[float] = ..., protocol_version: _Optional[int] = ...) -> None: ...
 
 class PutBlobResponse(_message.Message):
     __slots__ = ("fresh",)
     FRESH_FIELD_NUMBER: _ClassVar[int]
     fresh: bool
     def __init__(self, fresh: _Optional[bool] = ...) -> None: ...
+
+class Calibrate(_message.Message):
+    __slots__ = ("calibration", "plan")
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    calibration: str
+    plan: CalibrationPlan
+    def __init__(self, calibration: _Optional[str] = ..., plan: _Optional[_Union[CalibrationPlan, _Mapping]] = ...) -> None: ...
+
+class CancelCalibration(_message.Message):
+    __slots__ = ("calibration", "reason")
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    calibration: str
+    reason: str
+    def __init__(self, calibration: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CalibrationAck(_message.Message):
+    __slots__ = ("calibration",)
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    calibration: str
+    def __init__(self, calibration: _Optional[str] = ...) -> None: ...
+
+class CalibrationProgress(_message.Message):
+    __slots__ = ("calibration", "done", "total", "what")
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    calibration: str
+    done: int
+    total: int
+    what: str
+    def __init__(self, calibration: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., what: _Optional[str] = ...) -> None: ...
+
+class CalibrationGivenUp(_message.Message):
+    __slots__ = ("calibration", "reason")
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    calibration: str
+    reason: str
+    def __init__(self, calibration: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CalibrationPlan(_message.Message):
+    __slots__ = ("workload", "options_json", "shards", "block_size", "error_feedback", "widths", "precisions", "bits", "repeats", "window_s", "warm_up_s", "idle_s", "cool_down_s", "lost_after_s", "deadline_s", "quick", "seed")
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    WIDTHS_FIELD_NUMBER: _ClassVar[int]
+    PRECISIONS_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    REPEATS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_S_FIELD_NUMBER: _ClassVar[int]
+    WARM_UP_S_FIELD_NUMBER: _ClassVar[int]
+    IDLE_S_FIELD_NUMBER: _ClassVar[int]
+    COOL_DOWN_S_FIELD_NUMBER: _ClassVar[int]
+    LOST_AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    QUICK_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    workload: str
+    options_json: str
+    shards: int
+    block_size: int
+    error_feedback: bool
+    widths: _containers.RepeatedScalarFieldContainer[float]
+    precisions: _containers.RepeatedScalarFieldContainer[str]
+    bits: _containers.RepeatedScalarFieldContainer[int]
+    repeats: int
+    window_s: float
+    warm_up_s: float
+    idle_s: float
+    cool_down_s: float
+    lost_after_s: float
+    deadline_s: float
+    quick: bool
+    seed: int
+    def __init__(self, workload: _Optional[str] = ..., options_json: _Optional[str] = ..., shards: _Optional[int] = ..., block_size: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., widths: _Optional[_Iterable[float]] = ..., precisions: _Optional[_Iterable[str]] = ..., bits: _Optional[_Iterable[int]] = ..., repeats: _Optional[int] = ..., window_s: _Optional[float] = ..., warm_up_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., cool_down_s: _Optional[float] = ..., lost_after_s: _Optional[float] = ..., deadline_s: _Optional[float] = ..., quick: _Optional[bool] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class Calibration(_message.Message):
+    __slots__ = ("calibration", "device", "plan", "started_at_s", "seconds", "model_bytes", "rows")
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    calibration: str
+    device: str
+    plan: CalibrationPlan
+    started_at_s: float
+    seconds: float
+    model_bytes: int
+    rows: _containers.RepeatedCompositeFieldContainer[CalibrationRow]
+    def __init__(self, calibration: _Optional[str] = ..., device: _Optional[str] = ..., plan: _Optional[_Union[CalibrationPlan, _Mapping]] = ..., started_at_s: _Optional[float] = ..., seconds: _Optional[float] = ..., model_bytes: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[CalibrationRow, _Mapping]]] = ...) -> None: ...
+
+class CalibrationRow(_message.Message):
+    __slots__ = ("work", "repeats", "units", "seconds", "iqr_seconds", "residual", "width", "precision", "bits", "joules", "reason")
+    WORK_FIELD_NUMBER: _ClassVar[int]
+    REPEATS_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    IQR_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    JOULES_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    work: str
+    repeats: int
+    units: float
+    seconds: float
+    iqr_seconds: float
+    residual: float
+    width: float
+    precision: str
+    bits: int
+    joules: _containers.RepeatedCompositeFieldContainer[UnitJoules]
+    reason: str
+    def __init__(self, work: _Optional[str] = ..., repeats: _Optional[int] = ..., units: _Optional[float] = ..., seconds: _Optional[float] = ..., iqr_seconds: _Optional[float] = ..., residual: _Optional[float] = ..., width: _Optional[float] = ..., precision: _Optional[str] = ..., bits: _Optional[int] = ..., joules: _Optional[_Iterable[_Union[UnitJoules, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class UnitJoules(_message.Message):
+    __slots__ = ("source", "component", "scope", "quality", "joules", "iqr_joules", "dynamic_joules", "residual", "flags")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    JOULES_FIELD_NUMBER: _ClassVar[int]
+    IQR_JOULES_FIELD_NUMBER: _ClassVar[int]
+    DYNAMIC_JOULES_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    component: str
+    scope: str
+    quality: str
+    joules: float
+    iqr_joules: float
+    dynamic_joules: float
+    residual: float
+    flags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, source: _Optional[str] = ..., component: _Optional[str] = ..., scope: _Optional[str] = ..., quality: _Optional[str] = ..., joules: _Optional[float] = ..., iqr_joules: _Optional[float] = ..., dynamic_joules: _Optional[float] = ..., residual: _Optional[float] = ..., flags: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetFillerRequest(_message.Message):
+    __slots__ = ("device", "calibration", "size_bytes")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    calibration: str
+    size_bytes: int
+    def __init__(self, device: _Optional[str] = ..., calibration: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class PutFillerRequest(_message.Message):
+    __slots__ = ("device", "calibration", "data")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    calibration: str
+    data: bytes
+    def __init__(self, device: _Optional[str] = ..., calibration: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class PutFillerResponse(_message.Message):
+    __slots__ = ("received_bytes",)
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    received_bytes: int
+    def __init__(self, received_bytes: _Optional[int] = ...) -> None: ...

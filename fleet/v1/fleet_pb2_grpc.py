@@ -55,6 +55,16 @@ class FleetStub:
                 request_serializer=fleet_dot_v1_dot_fleet__pb2.PutBlobRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_fleet__pb2.PutBlobResponse.FromString,
                 _registered_method=True)
+        self.GetFiller = channel.unary_stream(
+                '/fleet.v1.Fleet/GetFiller',
+                request_serializer=fleet_dot_v1_dot_fleet__pb2.GetFillerRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_fleet__pb2.BlobChunk.FromString,
+                _registered_method=True)
+        self.PutFiller = channel.stream_unary(
+                '/fleet.v1.Fleet/PutFiller',
+                request_serializer=fleet_dot_v1_dot_fleet__pb2.PutFillerRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_fleet__pb2.PutFillerResponse.FromString,
+                _registered_method=True)
 
 
 class FleetServicer:
@@ -89,6 +99,20 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFiller(self, request, context):
+        """`size_bytes` bytes without meaning, for a device that is being calibrated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutFiller(self, request_iterator, context):
+        """The same the other way: what is sent is counted and thrown away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +135,16 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.PutBlob,
                     request_deserializer=fleet_dot_v1_dot_fleet__pb2.PutBlobRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_fleet__pb2.PutBlobResponse.SerializeToString,
+            ),
+            'GetFiller': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetFiller,
+                    request_deserializer=fleet_dot_v1_dot_fleet__pb2.GetFillerRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_fleet__pb2.BlobChunk.SerializeToString,
+            ),
+            'PutFiller': grpc.stream_unary_rpc_method_handler(
+                    servicer.PutFiller,
+                    request_deserializer=fleet_dot_v1_dot_fleet__pb2.PutFillerRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_fleet__pb2.PutFillerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +256,60 @@ class Fleet:
             '/fleet.v1.Fleet/PutBlob',
             fleet_dot_v1_dot_fleet__pb2.PutBlobRequest.SerializeToString,
             fleet_dot_v1_dot_fleet__pb2.PutBlobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFiller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fleet.v1.Fleet/GetFiller',
+            fleet_dot_v1_dot_fleet__pb2.GetFillerRequest.SerializeToString,
+            fleet_dot_v1_dot_fleet__pb2.BlobChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutFiller(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/fleet.v1.Fleet/PutFiller',
+            fleet_dot_v1_dot_fleet__pb2.PutFillerRequest.SerializeToString,
+            fleet_dot_v1_dot_fleet__pb2.PutFillerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -114,7 +114,7 @@ class ListDevicesResponse(_message.Message):
     def __init__(self, devices: _Optional[_Iterable[_Union[DeviceSummary, _Mapping]]] = ...) -> None: ...
 
 class DeviceSummary(_message.Message):
-    __slots__ = ("device", "capabilities", "attached", "changed_at_s", "metrics_address", "power", "run", "round")
+    __slots__ = ("device", "capabilities", "attached", "changed_at_s", "metrics_address", "power", "run", "round", "calibrating")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +123,7 @@ class DeviceSummary(_message.Message):
     POWER_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATING_FIELD_NUMBER: _ClassVar[int]
     device: str
     capabilities: _fleet_pb2.Capabilities
     attached: bool
@@ -131,7 +132,38 @@ class DeviceSummary(_message.Message):
     power: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.Power]
     run: str
     round: int
-    def __init__(self, device: _Optional[str] = ..., capabilities: _Optional[_Union[_fleet_pb2.Capabilities, _Mapping]] = ..., attached: _Optional[bool] = ..., changed_at_s: _Optional[float] = ..., metrics_address: _Optional[str] = ..., power: _Optional[_Iterable[_Union[_fleet_pb2.Power, _Mapping]]] = ..., run: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+    calibrating: bool
+    def __init__(self, device: _Optional[str] = ..., capabilities: _Optional[_Union[_fleet_pb2.Capabilities, _Mapping]] = ..., attached: _Optional[bool] = ..., changed_at_s: _Optional[float] = ..., metrics_address: _Optional[str] = ..., power: _Optional[_Iterable[_Union[_fleet_pb2.Power, _Mapping]]] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., calibrating: _Optional[bool] = ...) -> None: ...
+
+class CalibrateRequest(_message.Message):
+    __slots__ = ("device", "calibration", "plan")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    calibration: str
+    plan: _fleet_pb2.CalibrationPlan
+    def __init__(self, device: _Optional[str] = ..., calibration: _Optional[str] = ..., plan: _Optional[_Union[_fleet_pb2.CalibrationPlan, _Mapping]] = ...) -> None: ...
+
+class CalibrateResponse(_message.Message):
+    __slots__ = ("progress", "calibration")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    progress: _fleet_pb2.CalibrationProgress
+    calibration: _fleet_pb2.Calibration
+    def __init__(self, progress: _Optional[_Union[_fleet_pb2.CalibrationProgress, _Mapping]] = ..., calibration: _Optional[_Union[_fleet_pb2.Calibration, _Mapping]] = ...) -> None: ...
+
+class GetCalibrationsRequest(_message.Message):
+    __slots__ = ("device",)
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    def __init__(self, device: _Optional[str] = ...) -> None: ...
+
+class GetCalibrationsResponse(_message.Message):
+    __slots__ = ("calibrations",)
+    CALIBRATIONS_FIELD_NUMBER: _ClassVar[int]
+    calibrations: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.Calibration]
+    def __init__(self, calibrations: _Optional[_Iterable[_Union[_fleet_pb2.Calibration, _Mapping]]] = ...) -> None: ...
 
 class GetReportRequest(_message.Message):
     __slots__ = ("run",)
@@ -140,14 +172,24 @@ class GetReportRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ...) -> None: ...
 
 class RunReport(_message.Message):
-    __slots__ = ("run", "experiment_json", "rounds")
+    __slots__ = ("run", "experiment_json", "rounds", "equipment")
     RUN_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    EQUIPMENT_FIELD_NUMBER: _ClassVar[int]
     run: RunSummary
     experiment_json: str
     rounds: _containers.RepeatedCompositeFieldContainer[RoundReport]
-    def __init__(self, run: _Optional[_Union[RunSummary, _Mapping]] = ..., experiment_json: _Optional[str] = ..., rounds: _Optional[_Iterable[_Union[RoundReport, _Mapping]]] = ...) -> None: ...
+    equipment: _containers.RepeatedCompositeFieldContainer[Equipment]
+    def __init__(self, run: _Optional[_Union[RunSummary, _Mapping]] = ..., experiment_json: _Optional[str] = ..., rounds: _Optional[_Iterable[_Union[RoundReport, _Mapping]]] = ..., equipment: _Optional[_Iterable[_Union[Equipment, _Mapping]]] = ...) -> None: ...
+
+class Equipment(_message.Message):
+    __slots__ = ("device", "capabilities")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    capabilities: _fleet_pb2.Capabilities
+    def __init__(self, device: _Optional[str] = ..., capabilities: _Optional[_Union[_fleet_pb2.Capabilities, _Mapping]] = ...) -> None: ...
 
 class RoundReport(_message.Message):
     __slots__ = ("round", "status", "reason", "opened_at_s", "closed_at_s", "seconds", "model_sha256", "model_bytes", "metrics", "grid_sha256", "devices")
@@ -222,16 +264,18 @@ class DeviceReport(_message.Message):
     def __init__(self, device: _Optional[str] = ..., kind: _Optional[str] = ..., status: _Optional[str] = ..., bits_up: _Optional[int] = ..., bits_down: _Optional[int] = ..., precision: _Optional[str] = ..., width: _Optional[float] = ..., train_steps: _Optional[int] = ..., samples: _Optional[int] = ..., loss: _Optional[float] = ..., update_bytes: _Optional[int] = ..., wire_up_bytes: _Optional[int] = ..., wire_down_bytes: _Optional[int] = ..., predicted: _Optional[_Union[_fleet_pb2.Prediction, _Mapping]] = ..., phases: _Optional[_Iterable[_Union[PhaseReport, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PhaseReport(_message.Message):
-    __slots__ = ("phase", "seconds", "windows", "readings")
+    __slots__ = ("phase", "seconds", "windows", "readings", "levers")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     WINDOWS_FIELD_NUMBER: _ClassVar[int]
     READINGS_FIELD_NUMBER: _ClassVar[int]
+    LEVERS_FIELD_NUMBER: _ClassVar[int]
     phase: str
     seconds: float
     windows: int
     readings: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.EnergyReading]
-    def __init__(self, phase: _Optional[str] = ..., seconds: _Optional[float] = ..., windows: _Optional[int] = ..., readings: _Optional[_Iterable[_Union[_fleet_pb2.EnergyReading, _Mapping]]] = ...) -> None: ...
+    levers: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.LeverOutcome]
+    def __init__(self, phase: _Optional[str] = ..., seconds: _Optional[float] = ..., windows: _Optional[int] = ..., readings: _Optional[_Iterable[_Union[_fleet_pb2.EnergyReading, _Mapping]]] = ..., levers: _Optional[_Iterable[_Union[_fleet_pb2.LeverOutcome, _Mapping]]] = ...) -> None: ...
 
 class ReplayRunRequest(_message.Message):
     __slots__ = ("run",)

@@ -60,6 +60,16 @@ class OperatorStub:
                 request_serializer=fleet_dot_v1_dot_operator__pb2.ListDevicesRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_operator__pb2.ListDevicesResponse.FromString,
                 _registered_method=True)
+        self.Calibrate = channel.unary_stream(
+                '/fleet.v1.Operator/Calibrate',
+                request_serializer=fleet_dot_v1_dot_operator__pb2.CalibrateRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_operator__pb2.CalibrateResponse.FromString,
+                _registered_method=True)
+        self.GetCalibrations = channel.unary_unary(
+                '/fleet.v1.Operator/GetCalibrations',
+                request_serializer=fleet_dot_v1_dot_operator__pb2.GetCalibrationsRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_operator__pb2.GetCalibrationsResponse.FromString,
+                _registered_method=True)
         self.GetReport = channel.unary_unary(
                 '/fleet.v1.Operator/GetReport',
                 request_serializer=fleet_dot_v1_dot_operator__pb2.GetReportRequest.SerializeToString,
@@ -107,6 +117,20 @@ class OperatorServicer:
 
     def ListDevices(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Calibrate(self, request, context):
+        """Calibrates one device: progress, then the result. The same id again joins the calibration that is under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCalibrations(self, request, context):
+        """The latest calibrations of a device, one for each workload.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -159,6 +183,16 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.ListDevices,
                     request_deserializer=fleet_dot_v1_dot_operator__pb2.ListDevicesRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_operator__pb2.ListDevicesResponse.SerializeToString,
+            ),
+            'Calibrate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Calibrate,
+                    request_deserializer=fleet_dot_v1_dot_operator__pb2.CalibrateRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_operator__pb2.CalibrateResponse.SerializeToString,
+            ),
+            'GetCalibrations': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCalibrations,
+                    request_deserializer=fleet_dot_v1_dot_operator__pb2.GetCalibrationsRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_operator__pb2.GetCalibrationsResponse.SerializeToString,
             ),
             'GetReport': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReport,
@@ -311,6 +345,60 @@ class Operator:
             '/fleet.v1.Operator/ListDevices',
             fleet_dot_v1_dot_operator__pb2.ListDevicesRequest.SerializeToString,
             fleet_dot_v1_dot_operator__pb2.ListDevicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Calibrate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fleet.v1.Operator/Calibrate',
+            fleet_dot_v1_dot_operator__pb2.CalibrateRequest.SerializeToString,
+            fleet_dot_v1_dot_operator__pb2.CalibrateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCalibrations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/GetCalibrations',
+            fleet_dot_v1_dot_operator__pb2.GetCalibrationsRequest.SerializeToString,
+            fleet_dot_v1_dot_operator__pb2.GetCalibrationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

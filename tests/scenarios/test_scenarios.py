@@ -13,18 +13,24 @@ outcomes anew; they are reviewed as a diff.
     planned without D..        the same, leaving devices out
     update D [round=N] [sha=S] [run=R]
     failed D REASON / refused D REASON / stop REASON
+    calibrate D [id=C]         CalibrationRequested; it may be away 30 s, and lasts 600 s at most
+    calibrated D [id=C] / uncalibrated D REASON         what the device answers
 """
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from coordinator.events import (
     AssignmentFailed,
+    CalibrationFailed,
+    CalibrationRequested,
     CoordinatorStarted,
     DeviceAttached,
+    DeviceCalibrated,
     DeviceDetached,
     DevicesAssigned,
     ModelAggregated,
@@ -38,11 +44,18 @@ from coordinator.events import (
     UpdateRefused,
 )
 from coordinator.machine import State, apply, fold, todo
-from coordinator.machine.todo import Plan, Push, Record, Wake
+from coordinator.machine.todo import Plan, Push, PushCalibration, Record, Wake
+from fleet.calibration import Calibration
+from fleet.calibration_plans import plan as calibration_plan
 from fleet.domain import Assignment, Capabilities
 from fleet.errors import WattbedError
 from fleet.experiment import Experiment, parse
 
+PLAN = replace(calibration_plan(), lost_after_s=30.0, deadline_s=600.0)
+COMMANDS = (
+    "at|tick|attach|detach|restart|start|initialised|evaluated|aggregated|planned|update|failed|refused|stop"
+    "|calibrate|calibrated|uncalibrated"
+)
 FILES = sorted(Path(__file__).parent.glob("*.txt"))
 
 
@@ -129,6 +142,13 @@ class Story:
                 self.tell(AssignmentFailed(at, run, self.run.round, names[0], " ".join(names[1:])))
             case "refused":
                 self.tell(UpdateRefused(at, run, self.run.round, names[0], " ".join(names[1:])))
+            case "calibrate":
+                self.tell(CalibrationRequested(at, names[0], options.get("id", "c1"), PLAN))
+            case "calibrated":
+                found = Calibration(options.get("id", "c1"), names[0], PLAN, at, 1.0, 10)
+                self.tell(DeviceCalibrated(at, names[0], found))
+            case "uncalibrated":
+                self.tell(CalibrationFailed(at, names[0], options.get("id", "c1"), " ".join(names[1:])))
             case "stop":
                 self.tell(RunEnded(at, run, "stopped", " ".join(names)))
             case _:
@@ -158,6 +178,10 @@ class Story:
                 if names := sorted(getattr(run, what)):
                     parts.append(f"{what.replace('_', ' ')} {' '.join(names)}")
             lines.append(", ".join(parts))
+        for name, pending in self.state.calibrating.items():
+            lines.append(f"{name}: being calibrated, {pending.calibration}")
+        for name, found in self.state.calibrated.items():
+            lines.append(f"{name}: calibrated by {' '.join(c.calibration for c in found)}")
         lines.append("due: " + ("; ".join(shown(e) for e in todo(self.state)) or "nothing"))
         return lines
 
@@ -166,6 +190,8 @@ def shown(x):
     match x:
         case Push():
             return f"Push {x.run} round {x.round} to {x.session}"
+        case PushCalibration():
+            return f"PushCalibration {x.calibration} to {x.session}"
         case Wake():
             return f"Wake at {x.at_s:g}"
     fields = {k: v for k, v in vars(x).items() if k not in ("at_s", "event")}
@@ -198,9 +224,6 @@ def test_the_machine_tells_this_story(path):
 def test_the_log_of_this_story_folds_to_its_state(path):
     story = Story()
     for line in path.read_text().split("\n"):
-        if re.match(
-            r"(at|tick|attach|detach|restart|start|initialised|evaluated|aggregated|planned|update|failed|refused|stop)\b",
-            line,
-        ):
+        if re.match(rf"({COMMANDS})\b", line):
             story.command(line)
     assert fold(story.history) == story.state

@@ -34,8 +34,8 @@ def arrays(seed: int) -> Arrays:
 
 def put(blobs: BlobStore, tensors: Arrays, bits: int = 32, seed: int = 0) -> str:
     with blobs.create() as sink:
-        sink.sha256 = quantizer.encode_to(sink, tensors, bits, seed=seed, block_size=64)
-    return sink.sha256
+        sink.digest = quantizer.encode_to(sink, tensors, bits, seed=seed, block_size=64)
+    return sink.digest
 
 
 def get(blobs: BlobStore, sha256: str) -> Arrays:
@@ -51,7 +51,7 @@ def updates(blobs: BlobStore, weights: tuple[float, ...], bits: int = 32, seed: 
 
 def exact_mean(blobs: BlobStore, of: list[Weighted]) -> Arrays:
     """In float64, from what the payloads decode to."""
-    decoded = [get(blobs, u.sha256) for u in of]
+    decoded = [get(blobs, u.digest) for u in of]
     return {
         name: np.average([d[name].astype(np.float64) for d in decoded], axis=0, weights=[u.weight for u in of])
         for name in SHAPES
@@ -136,10 +136,10 @@ def test_updates_may_lie_in_a_store_per_device(blobs: BlobStore, tmp_path: Path)
     apart = []
     for update in together:
         own = BlobStore(tmp_path / update.device)
-        apart.append(Weighted(update.device, own, put(own, get(blobs, update.sha256)), update.weight))
+        apart.append(Weighted(update.device, own, put(own, get(blobs, update.digest)), update.weight))
     expected = aggregate(blobs, model, together, FEDAVG, None)
     for update in together:
-        blobs.drop(update.sha256)
+        blobs.drop(update.digest)
     assert aggregate(blobs, model, apart, FEDAVG, None) == expected
 
 
@@ -156,7 +156,7 @@ def test_weights_that_make_no_mean_are_refused(blobs: BlobStore, weights: tuple[
 
 def test_an_update_of_another_model_is_named_with_its_device(blobs: BlobStore) -> None:
     alien = Weighted("device-9", blobs, put(blobs, {"else": np.ones(3, np.float32)}), 1.0)
-    with pytest.raises(CorruptUpdate, match=f"update {alien.sha256} of device-9"):
+    with pytest.raises(CorruptUpdate, match=f"update {alien.digest} of device-9"):
         aggregate(blobs, put(blobs, arrays(0)), [*updates(blobs, (1.0,)), alien], FEDAVG, None)
 
 
@@ -197,8 +197,8 @@ def test_an_update_of_this_model_passes(blobs: BlobStore, bits: int) -> None:
 def store(blobs: BlobStore, body: bytes) -> str:
     with blobs.create() as sink:
         sink.write(body)
-        sink.sha256 = hashlib.sha256(body).hexdigest()
-    return sink.sha256
+        sink.digest = hashlib.sha256(body).hexdigest()
+    return sink.digest
 
 
 def test_an_altered_byte_is_a_corrupt_update(blobs: BlobStore) -> None:

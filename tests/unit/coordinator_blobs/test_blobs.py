@@ -101,7 +101,7 @@ def test_a_blob_nobody_sent_is_unknown(blobs: BlobStore) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", NAME.upper(), NAME[:-1], NAME + "\n", "partial"])
-def test_only_a_sha256_is_a_name(blobs: BlobStore, name: str) -> None:
+def test_only_a_digest_is_a_name(blobs: BlobStore, name: str) -> None:
     calls = (
         blobs.has,
         blobs.held,
@@ -112,7 +112,7 @@ def test_only_a_sha256_is_a_name(blobs: BlobStore, name: str) -> None:
         lambda n: blobs.read(n, 0, 1),
     )
     for call in calls:
-        with pytest.raises(BadRequest, match="not a sha256"):
+        with pytest.raises(BadRequest, match="not a digest"):
             call(name)
 
 
@@ -318,15 +318,15 @@ def test_what_we_create_is_named_by_its_bytes(blobs: BlobStore) -> None:
     with blobs.create() as sink:
         sink.write(BODY[:5000])
         sink.write(memoryview(BODY)[5000:])
-        sink.sha256 = NAME
-    assert (sink.sha256, sink.size_bytes, content(blobs), files(blobs)) == (NAME, len(BODY), BODY, [NAME])
+        sink.digest = NAME
+    assert (sink.digest, sink.size_bytes, content(blobs), files(blobs)) == (NAME, len(BODY), BODY, [NAME])
 
 
 def test_creating_the_same_blob_twice_is_one_blob(blobs: BlobStore) -> None:
     for _ in range(2):
         with blobs.create() as sink:
             sink.write(BODY)
-            sink.sha256 = NAME
+            sink.digest = NAME
     assert files(blobs) == [NAME]
 
 
@@ -363,9 +363,9 @@ def test_mapped_bytes_are_the_blob(blobs: BlobStore) -> None:
 
 def test_an_empty_blob_is_a_blob(blobs: BlobStore) -> None:
     with blobs.create() as sink:
-        sink.sha256 = hashlib.sha256(b"").hexdigest()
-    with blobs.mapped(sink.sha256) as view:
-        assert (sink.sha256, bytes(view)) == (hashlib.sha256(b"").hexdigest(), b"")
+        sink.digest = hashlib.sha256(b"").hexdigest()
+    with blobs.mapped(sink.digest) as view:
+        assert (sink.digest, bytes(view)) == (hashlib.sha256(b"").hexdigest(), b"")
 
 
 def test_an_error_that_holds_on_to_mapped_bytes_is_the_error_that_is_seen(blobs: BlobStore) -> None:

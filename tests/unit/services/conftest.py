@@ -101,9 +101,9 @@ class Device:
         encode_to(sink, decode(model), a.bits_up, seed=a.seed, block_size=task.block_size)
         return sink.getvalue()
 
-    async def put(self, task: Task, payload: bytes, sha256: str, chunk: int = 1000, **changes):
+    async def put(self, task: Task, payload: bytes, digest: str, chunk: int = 1000, **changes):
         a = task.assignment
-        header = UpdateHeader(a.run, a.round, self.name, sha256, len(payload), 0, 8, 0.5, rpc.PROTOCOL_VERSION)
+        header = UpdateHeader(a.run, a.round, self.name, digest, len(payload), 0, 8, 0.5, rpc.PROTOCOL_VERSION)
         header = replace(header, **changes)
 
         async def requests():

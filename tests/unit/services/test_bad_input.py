@@ -110,7 +110,7 @@ async def test_an_upload_that_breaks_off_goes_on_from_there(coordinator, asked):
     name = sha256(payload).hexdigest()
     with pytest.raises(WrongOffset, match=f"ended at byte 1000 of {len(payload)}"):
         await a.put(task, payload[:1000], name, size_bytes=len(payload))
-    stat = fleet_pb2.StatBlobRequest(sha256=name, run=run, round=1, device="a")
+    stat = fleet_pb2.StatBlobRequest(digest=name, run=run, round=1, device="a")
     held = (await coordinator.fleet.StatBlob(stat)).held_bytes
     with pytest.raises(WrongOffset, match="starts at byte 0, but 1000 bytes are held"):
         await a.put(task, payload, name)
@@ -139,14 +139,14 @@ async def test_a_second_update_for_the_same_round_is_refused(asked):
         ({"device": "mallory"}, StrangerUpdate, "mallory was never asked to train in run x-1"),
         ({"protocol_version": 9}, ProtocolMismatch, "the agent speaks protocol version 9, this coordinator 1"),
         ({"samples": 0}, BadRequest, "trained on 0 samples"),
-        ({"sha256": "../../etc/passwd"}, BadRequest, "is not a sha256"),
+        ({"digest": "../../etc/passwd"}, BadRequest, "is not a digest"),
     ],
 )
 async def test_a_foreign_header_is_refused(coordinator, asked, changes, error, message):
     run, a, task, payload = asked
     before = await coordinator.state(run)
     with pytest.raises(error, match=message):
-        await a.put(task, payload, **({"sha256": sha256(payload).hexdigest()} | changes))
+        await a.put(task, payload, **({"digest": sha256(payload).hexdigest()} | changes))
     assert await coordinator.state(run) == before
 
 
@@ -201,7 +201,7 @@ async def test_a_device_may_not_read_what_it_was_not_asked_to_train_on(coordinat
     ("changes", "message"),
     [
         ({"workload": {"name": "nop", "options": {}}}, "workload.name = 'nop': known are diffusion, noop"),
-        ({"policy": {"name": "fixd", "options": {}}}, "policy.name = 'fixd': known are fixed"),
+        ({"policy": {"name": "fixd", "options": {}}}, "policy.name = 'fixd': known are exhaustive, fixed"),
         ({"workload": {"name": "noop", "options": {"model_byte": 3}}}, "unknown key model_byte; known are"),
         ({"policy": {"name": "fixed", "options": {"bits_up": [17]}}}, "bits must be 2 to 16 or 32, not 17"),
         ({"rounds": "many"}, "rounds = 'many'"),
