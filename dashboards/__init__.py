@@ -1,0 +1,1 @@
+"""Dashboards as code: `python -m dashboards` writes dashboards/grafana/*.json, which is committed."""
