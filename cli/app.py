@@ -9,22 +9,26 @@ from typing import Annotated
 
 import typer
 
-from cli import local, options
+from cli import options, testbed
+from cli.calibrate import calibrate
 from cli.client import ask
-from cli.listings import data_app, devices_app, doctor, runs_app
+from cli.devices import devices_app
+from cli.doctor_command import doctor
+from cli.energy_commands import energy_app
+from cli.listings import data_app, runs_app
 from cli.options import (
     FAILED,
     INTERRUPTED,
     UNREACHABLE,
     USAGE,
     Coordinator,
-    Data,
     Json,
     State,
     address,
     console,
     say_json,
 )
+from cli.reproduce import reproduce_app
 from fleet.errors import BadRequest, Unreachable, WattbedError
 
 app = typer.Typer(
@@ -37,60 +41,12 @@ app = typer.Typer(
 app.add_typer(runs_app, name="runs")
 app.add_typer(devices_app, name="devices")
 app.add_typer(data_app, name="data")
-app.command(name="doctor")(doctor)
+app.add_typer(energy_app, name="energy")
+app.add_typer(reproduce_app, name="reproduce")
+for command in (testbed.up, testbed.down, testbed.logs, testbed.scale, doctor, calibrate):
+    app.command()(command)
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]
-
-
-@app.command()
-def up(
-    as_processes: Annotated[bool, typer.Option("--local", help="As processes on loopback.")] = False,
-    agents: Annotated[int, typer.Option("--agents", min=1, help="How many agents.")] = 4,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option("--kind", help="A device kind; given several times, the agents take turns."),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option("--port", min=0, max=65535, help="For gRPC; 0 picks a free one. Standard: 50551."),
-    ] = None,
-    http_port: Annotated[
-        int | None,
-        typer.Option("--http-port", min=0, max=65535, help="For /metrics; 0 picks a free one. Standard: 9464."),
-    ] = None,
-    state: State = options.DEFAULT_STATE,
-    data: Data = None,
-    as_json: Json = False,
-) -> None:
-    """Start a coordinator and agents, and wait until every agent is attached."""
-    if not as_processes:
-        raise BadRequest("the compose testbed comes with the compose file of a later release; use --local")
-    from fleet.kinds import kind as kind_named
-    from fleet.kinds import kinds
-
-    names = [kind_named(k).name for k in kind or kinds()]
-    testbed, started = local.up(state, agents=agents, kinds=names, data=data, port=port, http_port=http_port)
-    if as_json:
-        say_json(asdict(testbed) | {"started": started})
-        return
-    out = console()
-    out.print(f"started {', '.join(started)}" if started else "everything runs already")
-    out.print(f"coordinator at {testbed.address}, metrics at http://{testbed.http_address}/metrics")
-    out.print(f"logs in {state / 'logs'}; `wattbed down` ends it")
-
-
-@app.command()
-def down(
-    purge: Annotated[bool, typer.Option("--purge", help="Delete runs, models and logs too.")] = False,
-    state: State = options.DEFAULT_STATE,
-    as_json: Json = False,
-) -> None:
-    """End exactly the processes that `up` started."""
-    ended = local.down(state, purge=purge)
-    if as_json:
-        say_json({"ended": ended, "purged": purge})
-    else:
-        console().print(f"ended {', '.join(ended)}" if ended else "nothing was running")
 
 
 @app.command()

@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fleet import rpc, wire
+from fleet.calibration import Calibration, CalibrationPlan, CalibrationProgress
 from fleet.domain import DeviceProgress, DeviceSummary, LoggedEvent, Replay, RunReport, RunSummary
 from fleet.errors import UnknownDevice, UnknownRun, Unreachable
 from fleet.experiment import Experiment
@@ -98,6 +99,28 @@ class Operator:
                 return found
         there_are = ", ".join(d.device for d in devices) or "none"
         raise UnknownDevice(f"no device {name!r} at {self.address}; known are: {there_are}")
+
+    async def calibrate(
+        self, device: str, calibration: str, plan: CalibrationPlan
+    ) -> AsyncIterator[CalibrationProgress | Calibration]:
+        """Calibrates a device: progress, then what it found. The same id again joins one under way."""
+        request = pb.CalibrateRequest(device=device, calibration=calibration, plan=wire.to_proto(plan))
+        call = self._stub.Calibrate(request)
+        try:
+            async for message in call:
+                if message.WhichOneof("message") == "progress":
+                    yield _take(CalibrationProgress, message.progress)
+                elif message.WhichOneof("message") == "calibration":
+                    yield _take(Calibration, message.calibration)
+        except grpc.aio.AioRpcError as error:
+            raise self._named(error) from None
+        finally:
+            call.cancel()
+
+    async def calibrations(self, device: str) -> tuple[Calibration, ...]:
+        """The latest calibrations of a device, one for each workload, the oldest first."""
+        answer = await self._ask("GetCalibrations", pb.GetCalibrationsRequest(device=device))
+        return tuple(_take(Calibration, c) for c in answer.calibrations)
 
     async def report(self, run: str) -> RunReport:
         """The ledger of a run."""

@@ -1,21 +1,23 @@
 """What can be measured, reached and run on this machine, and what not and why."""
 
 import asyncio
-import ctypes.util
+import ctypes
 import importlib
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from cli import last_up
+from cli.checks import Check, Finding
 from cli.client import Operator
 from cli.data import found
+from cli.doctor_engine import examine_engine
 from fleet.errors import WattbedError
 from fleet.kinds import kinds
 
@@ -23,37 +25,23 @@ REQUIRED_PYTHON = (3, 11)
 REQUIRED_MODULES = ("grpc", "numpy", "torch")
 ROOM_BYTES = 1 << 30
 """A testbed keeps some models and their blobs: below this it soon stops with StorageFull."""
+TIMEX_BYTES, TIME_ERROR = 256, 5
+"""adjtimex(2): room for a struct timex whose modes are 0, which changes nothing; and what a free clock returns."""
 
 
-class Finding(StrEnum):
-    """How a check came out. Only BROKEN keeps wattbed from running."""
-
-    OK = "ok"
-    ABSENT = "absent"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at. `detail` says what was found, or why it is missing."""
-
-    subject: str
-    finding: Finding
-    detail: str
-
-
-def examine(address: str, state: Path, data: Path | None, host_sys: Path = Path("/sys")) -> Iterator[Check]:
-    """Every check, the quick ones first. `host_sys` is where sysfs is mounted."""
+def examine(address: str, state: Path, data: Path | None) -> Iterator[Check]:
+    """Every check but those of energy counters, the quick ones first."""
     yield python()
     yield from map(module, REQUIRED_MODULES)
     yield machine()
     yield disk(state)
+    yield clock()
     yield asyncio.run(coordinator(address))
+    yield from examine_engine(os.environ, lambda: last_up.compose(last_up.load(state), os.environ))
     for name in found(data):
         finding = Finding.OK if name.problem is None else Finding.ABSENT
         yield Check(f"data {name.name}", finding, name.problem or name.detail)
     yield energy_model()
-    yield from counters(host_sys)
 
 
 def python() -> Check:
@@ -98,7 +86,7 @@ async def coordinator(address: str) -> Check:
     """Whether one answers, and how many devices are attached to it."""
     async with Operator(address) as operator:
         if not await operator.healthy():
-            why = f"none answers at {address}; `wattbed up --local` starts one"
+            why = f"none answers at {address}; `wattbed up` starts one"
             return Check("coordinator", Finding.ABSENT, why)
         try:
             devices = await operator.devices()
@@ -109,39 +97,23 @@ async def coordinator(address: str) -> Check:
     return Check("coordinator", Finding.OK, detail)
 
 
+def clock(adjtimex: Callable[[Any], int] | None = None) -> Check:
+    """Whether the kernel says that something keeps this machine's clock right."""
+    try:
+        answer = (adjtimex or ctypes.CDLL(None).adjtimex)(ctypes.create_string_buffer(TIMEX_BYTES))
+    except (OSError, AttributeError, TypeError):
+        return Check("clock", Finding.UNKNOWN, "unknown: this system has no adjtimex")
+    if answer < 0:
+        return Check("clock", Finding.UNKNOWN, "unknown: this process may not ask the kernel")
+    if answer == TIME_ERROR:
+        return Check(
+            "clock", Finding.ABSENT, "nothing keeps it right, says the kernel: `timedatectl set-ntp true`"
+        )
+    return Check("clock", Finding.OK, "kept right, says the kernel")
+
+
 def energy_model() -> Check:
-    """The one source of joules of this version."""
+    """What joules are estimated by where no meter is."""
     names = ", ".join(kinds())
     detail = f"CPU time times the power model of a device kind, always marked estimated; kinds: {names}"
     return Check("joules: model", Finding.OK, detail)
-
-
-def counters(host_sys: Path) -> Iterator[Check]:
-    """Energy counters that are here or not; this version reads none of them."""
-    for subject, present, where in (
-        ("RAPL", _zones(host_sys), f"{host_sys}/class/powercap"),
-        ("INA3221", _ina3221(host_sys), f"{host_sys}/class/hwmon"),
-        ("NVML", ctypes.util.find_library("nvidia-ml"), "libnvidia-ml, which comes with NVIDIA's driver"),
-    ):
-        detail = f"present: {present}; not read by this version" if present else f"not found: {where}"
-        yield Check(f"joules: {subject}", Finding.ABSENT, detail)
-
-
-def _zones(host_sys: Path) -> str:
-    names = []
-    for zone in sorted((host_sys / "class" / "powercap").glob("*/energy_uj")):
-        access = "readable" if os.access(zone, os.R_OK) else "not readable by this user"
-        names.append(f"{zone.parent.name} ({access})")
-    return ", ".join(names)
-
-
-def _ina3221(host_sys: Path) -> str:
-    chips = [n.parent.name for n in (host_sys / "class" / "hwmon").glob("*/name") if _says(n, "ina3221")]
-    return ", ".join(sorted(chips))
-
-
-def _says(file: Path, word: str) -> bool:
-    try:
-        return file.read_text(encoding="utf-8").strip() == word
-    except OSError:
-        return False

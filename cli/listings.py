@@ -1,4 +1,4 @@
-"""The commands that look and list: runs, devices, data, doctor."""
+"""The commands that look at runs and at data sets, and list them."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,13 +10,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from cli import cells, options
 from cli.client import ask
-from cli.options import FAILED, Coordinator, Data, Json, State, address, console, refuse_misplaced, say_json
+from cli.options import Coordinator, Data, Json, State, address, console, refuse_misplaced, say_json
 from cli.report import table
 from cli.sheets import Sheet
-from fleet.domain import DeviceSummary, RunSummary
+from fleet.domain import RunSummary
 
 runs_app = typer.Typer(help="List runs, show one, or stop one.", invoke_without_command=True)
-devices_app = typer.Typer(help="List devices, or show one.", invoke_without_command=True)
 data_app = typer.Typer(help="List data sets, or fetch one.", no_args_is_help=True)
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]
@@ -43,7 +42,7 @@ def runs(
 def _runs_sheet(runs: tuple[RunSummary, ...]) -> Sheet:
     rows = [
         (
-            *(r.run, r.experiment, f"{r.phase}: {r.reason}" if r.reason else r.phase, _time(r.started_at_s)),
+            *(r.run, r.experiment, f"{r.phase}: {r.reason}" if r.reason else r.phase, clock_time(r.started_at_s)),
             f"{r.round}/{r.rounds}",
             str(r.devices),
             cells.seconds(None if r.ended_at_s is None else r.ended_at_s - r.started_at_s),
@@ -54,7 +53,8 @@ def _runs_sheet(runs: tuple[RunSummary, ...]) -> Sheet:
     return Sheet("Runs", words, ("round", "devices", "took"), tuple(rows))
 
 
-def _time(at_s: float) -> str:
+def clock_time(at_s: float) -> str:
+    """A time of the coordinator, in UTC."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -95,74 +95,6 @@ def stop_run(
         say_json(asdict(stopped))
     else:
         console().print(f"{stopped.run} {stopped.phase} in round {stopped.round} of {stopped.rounds}")
-
-
-@devices_app.callback()
-def devices(
-    context: typer.Context,
-    coordinator: Coordinator = None,
-    state: State = options.DEFAULT_STATE,
-    as_json: Json = False,
-) -> None:
-    """List devices, or show one."""
-    if context.invoked_subcommand is not None:
-        refuse_misplaced(context)
-        return
-    found = ask(address(coordinator, state), lambda operator: operator.devices())
-    if as_json:
-        say_json([asdict(d) for d in found])
-    else:
-        console().print(table(_devices_sheet(found)) if found else "no devices yet")
-
-
-def _devices_sheet(devices: tuple[DeviceSummary, ...]) -> Sheet:
-    rows = [
-        (
-            *(d.device, d.capabilities.kind, "attached" if d.attached else "away"),
-            f"{d.run} round {d.round}" if d.run else "idle",
-            _power(d),
-            str(d.capabilities.cpu_cores),
-            cells.size(d.capabilities.memory_bytes),
-        )
-        for d in devices
-    ]
-    words = ("device", "kind", "stream", "works on", "power")
-    return Sheet("Devices", words, ("cores", "memory"), tuple(rows))
-
-
-def _power(device: DeviceSummary) -> str:
-    each = [f"{p.watts:.1f} W {p.component} ({p.quality}: {p.source})" for p in device.power]
-    return ", ".join(each) or cells.NOT_MEASURED
-
-
-@devices_app.command(name="show")
-def show_device(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A device's name.")],
-    coordinator: Coordinator = None,
-    state: State = options.DEFAULT_STATE,
-    as_json: Json = False,
-) -> None:
-    """Show a device: what it is, what it can measure and what it does now."""
-    found = ask(address(coordinator, state), lambda operator: operator.device(name))
-    if as_json:
-        say_json(asdict(found))
-        return
-    able = found.capabilities
-    facts = {
-        "kind": able.kind,
-        "stream": f"{'attached' if found.attached else 'away'} since {_time(found.changed_at_s)}",
-        "works on": f"{found.run} round {found.round}" if found.run else "idle",
-        "processor": f"{able.cpu_model}, {able.cpu_cores} cores, {able.machine}",
-        "memory": cells.size(able.memory_bytes),
-        "gpu": able.gpu_model or "none",
-        "agent": able.agent_version,
-        "metrics": found.metrics_address or "not served; the coordinator exposes its heartbeats",
-        "power": _power(found),
-    }
-    meters = tuple((m.source, m.component, m.scope, m.quality, m.detail) for m in able.meters)
-    console().print(table(Sheet(found.device, ("", ""), (), tuple(facts.items()))))
-    columns = ("source", "component", "scope", "quality", "detail")
-    console().print(table(Sheet("Sources of joules", columns, (), meters)))
 
 
 @data_app.command(name="list")
@@ -209,22 +141,3 @@ def get_data(
         say_json({"name": name, "folder": str(place)})
     else:
         console().print(f"{name} is in {place}; use it with --data {folder}")
-
-
-def doctor(
-    coordinator: Coordinator = None,
-    state: State = options.DEFAULT_STATE,
-    data: Data = None,
-    as_json: Json = False,
-) -> None:
-    """Say what can be measured, reached and run here, and what not and why."""
-    from cli.doctor import Finding, examine
-
-    checks = tuple(examine(address(coordinator, state), state, data))
-    if as_json:
-        say_json([asdict(c) for c in checks])
-    else:
-        rows = tuple((c.subject, c.finding, c.detail) for c in checks)
-        console().print(table(Sheet("Checks", ("subject", "finding", "detail"), (), rows)))
-    if any(c.finding is Finding.BROKEN for c in checks):
-        raise typer.Exit(FAILED)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cli import local
+from cli import last_up, local
 from fleet.errors import BadRequest
 
 FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
@@ -38,10 +38,17 @@ Coordinator = Annotated[
 
 
 def address(asked: str | None, state: Path) -> str:
-    """The coordinator that is asked for, else that of the testbed in `state`, else the standard one."""
+    """The coordinator that is asked for, else that of the testbed noted in `state`, else the standard one.
+
+    Processes that run come before containers, and containers before processes that ran once.
+    """
     if asked is not None:
         return asked
-    testbed = local.load(state)
+    testbed, containers = local.load(state), last_up.load(state)
+    if testbed is not None and testbed.alive:
+        return testbed.address
+    if containers is not None and containers.coordinator is not None:
+        return containers.coordinator
     return DEFAULT_ADDRESS if testbed is None else testbed.address
 
 

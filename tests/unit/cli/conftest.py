@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from cli.app import main
 from cli.local import claim
 from fleet import rpc, wire
+from fleet.calibration import Calibration, CalibrationProgress, CalibrationRow, UnitJoules, Work
 from fleet.domain import (
     Capabilities,
     DeviceProgress,
@@ -106,6 +107,13 @@ class FakeOperator(operator_pb2_grpc.OperatorServicer):
         self.stopped: list[Any] = []
         self.watched_after: list[int] = []
         self.cut_after: int | None = None
+        self.calibrated: list[Any] = []
+        self.cut_calibration = False
+        self.refused: dict[str, WattbedError] = {}
+        joules = UnitJoules("rapl:package-0", "cpu", "package", Quality.MEASURED, 2.5, 0.1, 1.5, 0.01, ("gap",))
+        train = CalibrationRow(Work.TRAIN, 2, 40.0, 0.125, 0.002, -0.03, 1.0, "fp32", joules=(joules,))
+        refused = CalibrationRow(Work.TRAIN, 0, width=1.0, precision="bf16", reason="no bf16 here")
+        self.rows: tuple[CalibrationRow, ...] = (train, refused)
         self.same_state = True
         self.blobs = {GRID: PNG}
         kinds = ("RunStarted", "RoundOpened", "ModelEvaluated", "RunEnded")
@@ -165,6 +173,19 @@ class FakeOperator(operator_pb2_grpc.OperatorServicer):
                 self.cut_after = None
                 context.abort(grpc.StatusCode.UNAVAILABLE, "the coordinator was killed")
 
+    def Calibrate(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        if error := self.refused.get(request.device, self.error):
+            self._fail(error, context)
+        self.calibrated.append(request)
+        progress = CalibrationProgress(request.calibration, 1, 3, "train width 1 fp32")
+        yield operator_pb2.CalibrateResponse(progress=wire.to_proto(progress))
+        if self.cut_calibration:
+            self.cut_calibration = False
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the coordinator was killed")
+        plan = wire.from_proto(request.plan)
+        found = Calibration(request.calibration, request.device, plan, 1.0, 2.0, 4000, self.rows)
+        yield operator_pb2.CalibrateResponse(calibration=wire.to_proto(found))
+
     def ReplayRun(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._known(request.run, context)
         return operator_pb2.ReplayRunResponse(
@@ -210,7 +231,8 @@ class Said:
 def wattbed(
     address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Said]:
-    """Runs a command as the shell would, in an empty folder; the coordinator is the fake one."""
+    """Runs a command as the shell would, in an empty folder; the coordinator is the fake one, and Docker is off."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")
     monkeypatch.setenv("WATTBED_COORDINATOR", address)
     monkeypatch.delenv("WATTBED_DATA", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -45,7 +45,7 @@ def test_a_followed_run_prints_its_rounds_with_fid_and_joules(wattbed: Wattbed, 
 def test_a_round_line_names_quality_and_source_of_its_joules(wattbed: Wattbed, file: str) -> None:
     line = wattbed("run", file).out.splitlines()[4]
     assert line == (
-        "round 2/2 closed: 2/2 updates in 49.0 s, 22 kB up, 80 kB down, 22 J (estimated: model), fid 30"
+        "round 2/2 closed: 2/2 updates in 49.0 s, 22 kB up, 80 kB down, 22 J+ (estimated, board: model), fid 30"
     )
 
 

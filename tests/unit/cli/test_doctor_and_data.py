@@ -5,35 +5,12 @@ from typing import Any
 
 import pytest
 
-from cli import doctor
-from cli.doctor import Finding
+from cli import doctor, local
+from cli.checks import Finding
 from workloads import data
 
 Wattbed = Callable[..., Any]
-
-
-@pytest.fixture
-def sys_tree(tmp_path: Path) -> Path:
-    zone = tmp_path / "class" / "powercap" / "intel-rapl:0"
-    zone.mkdir(parents=True)
-    (zone / "energy_uj").write_text("123\n")
-    chip = tmp_path / "class" / "hwmon" / "hwmon3"
-    chip.mkdir(parents=True)
-    (chip / "name").write_text("ina3221\n")
-    return tmp_path
-
-
-def test_a_counter_that_is_here_is_named_and_never_claimed_to_be_read(sys_tree: Path) -> None:
-    found = {c.subject: c for c in doctor.counters(sys_tree)}
-    assert (found["joules: RAPL"].detail, found["joules: INA3221"].detail) == (
-        "present: intel-rapl:0 (readable); not read by this version",
-        "present: hwmon3; not read by this version",
-    )
-
-
-def test_a_counter_that_is_not_here_says_where_it_was_looked_for(tmp_path: Path) -> None:
-    rapl = next(doctor.counters(tmp_path))
-    assert (rapl.finding, rapl.detail) == (Finding.ABSENT, f"not found: {tmp_path}/class/powercap")
+TWO_KINDS = ["mini-pc-n100", "raspberry-pi-5"]
 
 
 def test_a_module_that_cannot_be_imported_is_broken() -> None:
@@ -49,7 +26,7 @@ def test_the_doctor_counts_the_attached_devices(wattbed: Wattbed, monkeypatch: p
     monkeypatch.setattr(doctor, "REQUIRED_MODULES", ("grpc",))  # torch takes seconds
     monkeypatch.setattr(doctor, "found", lambda _: ())
     said = wattbed("doctor", "--json")
-    found = {c["subject"]: c for c in json.loads(said.out)}
+    found = {c["subject"]: c for c in json.loads(said.out)["checks"]}
     assert (said.code, found["coordinator"]["detail"].endswith("1 of 2 devices attached")) == (0, True)
 
 
@@ -80,9 +57,52 @@ def test_a_mirror_that_does_not_answer_is_exit_code_3(wattbed: Wattbed, free_add
     assert (said.code, free_address in said.err) == (3, True)
 
 
-def test_without_local_up_says_what_it_waits_for(wattbed: Wattbed) -> None:
+def test_up_without_an_engine_says_how_to_start_it(wattbed: Wattbed) -> None:
     said = wattbed("up")
-    assert (said.code, "a later release" in said.err) == (2, True)
+    assert (said.code, "the Docker engine is not running" in said.err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--local", "--without", "grafana"), "--without is for the compose testbed, not for --local"),
+        (("--data", "."), "--data needs --local"),
+        (("--local", "--agents", "0"), "a testbed without agents trains nothing"),
+        (("--local", "--agents", "2", "--agents", "mini-pc-n100=1"), "one number, or KIND=N"),
+        (("--local", "--agents", "toaster=1"), "unknown device kind 'toaster'"),
+    ],
+)
+def test_an_option_of_the_other_kind_of_testbed_is_refused(
+    wattbed: Wattbed, words: tuple[str, ...], why: str
+) -> None:
+    said = wattbed("up", *words)
+    assert (said.code, why in said.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "kinds"),
+    [
+        (("--agents", "3", "--kind", "mini-pc-n100"), ["mini-pc-n100"] * 3),
+        (("--agents", "mini-pc-n100=1", "--agents", "raspberry-pi-5=2"), [*TWO_KINDS, "raspberry-pi-5"]),
+    ],
+)
+def test_local_agents_are_of_the_kinds_that_are_asked(
+    wattbed: Wattbed, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], kinds: list[str]
+) -> None:
+    asked: list[Any] = []
+
+    def start(state: Path, **options: Any) -> Any:
+        asked.append(options["kinds"])
+        return local.Testbed("h:1", "h:2"), ()
+
+    monkeypatch.setattr(local, "up", start)
+    wattbed("up", "--local", *words)
+    assert asked == [kinds]
+
+
+@pytest.mark.parametrize(("answer", "finding"), [(0, "ok"), (5, "absent"), (-1, "unknown")])
+def test_the_kernel_says_whether_the_clock_is_kept_right(answer: int, finding: str) -> None:
+    assert doctor.clock(lambda buffer: answer).finding == finding
 
 
 def test_an_unknown_kind_lists_the_known_ones(wattbed: Wattbed) -> None:

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from cli.follow import device_table, is_settled
+from cli.ledger_view import choices
 from cli.options import console
 from fleet.domain import Phase, Progress, RoundReport, RunReport
 
@@ -38,10 +39,10 @@ def test_the_live_table_shows_what_a_working_device_does_and_what_it_cost(
 ) -> None:
     round_ = report.rounds[2]
     working = replace(round_, devices=(replace(round_.devices[0], status="assigned"), round_.devices[1]))
-    console().print(device_table(working, {"agent-1": Progress("demo-1", 2, Phase.TRAIN, 3, 60)}))
+    console().print(device_table(working, {"agent-1": Progress("demo-1", 2, Phase.TRAIN, 3, 60)}, choices(report)))
     _, first, second = capsys.readouterr().out.splitlines()
-    assert (first.split()[:4], first.split()[-3:], second.split()[3]) == (
+    assert (first.split()[:4], first.split()[-4:], second.split()[3]) == (
         ["agent-1", "4↑", "32↓", "train"],
-        ["J", "(estimated:", "model)"],
+        ["J", "(estimated,", "board:", "model)"],
         "arrived",
     )

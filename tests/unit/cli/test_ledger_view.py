@@ -61,12 +61,66 @@ def test_an_assignment_with_an_unmeasured_phase_is_not_compared(make_device: Dev
     assert (found.joules, found.quality, found.joules_error) == (None, None, None)
 
 
+def best(device: DeviceReport) -> tuple[Quality, float | None] | None:
+    found = view.best_total(device)
+    return found and (found.quality, found.joules)
+
+
 def test_the_measured_joules_are_preferred_where_every_phase_has_them(
     make_reading: Reading, make_device: Device
 ) -> None:
     both = (make_reading(5.0), make_reading(4.0, Quality.MEASURED, "rapl"))
     phases = (PhaseReport(Phase.TRAIN, 1.0, 1, both),)
-    assert view.best_joules(replace(make_device("a", 8), phases=phases)) == (Quality.MEASURED, 4.0)
+    assert best(replace(make_device("a", 8), phases=phases)) == (Quality.MEASURED, 4.0)
+
+
+def in_scopes(make_reading: Reading, *joules: tuple[str, str, float | None]) -> tuple[EnergyReading, ...]:
+    """Measured readings: (source, scope, joules)."""
+    return tuple(replace(make_reading(j, Quality.MEASURED, source), scope=scope) for source, scope, j in joules)
+
+
+def test_a_report_with_a_plug_and_a_processor_counts_what_the_wall_sees_once(
+    make_reading: Reading, make_device: Device, report: RunReport
+) -> None:
+    both = in_scopes(make_reading, ("rapl:package-0", "package", 4.0), ("plug:a", "wall", 9.0))
+    device = replace(make_device("a", 8), phases=(PhaseReport(Phase.TRAIN, 1.0, 1, both),))
+    round_ = replace(report.rounds[1], devices=(device,))
+    mine = replace(report, rounds=(round_,))
+    found = [(t["quality"], t["scope"], t["joules"]) for t in view.as_json(mine)["totals"]["joules"]]
+    assert found == [(Quality.MEASURED, "wall", 9.0)]
+
+
+def test_devices_with_meters_of_other_scopes_have_totals_of_their_own(
+    make_reading: Reading, make_device: Device, report: RunReport
+) -> None:
+    def device(name: str, source: str, scope: str) -> DeviceReport:
+        found = in_scopes(make_reading, (source, scope, 4.0))
+        return replace(make_device(name, 8), phases=(PhaseReport(Phase.TRAIN, 1.0, 1, found),))
+
+    two = (device("a", "rapl", "package"), device("b", "plug", "wall"))
+    mine = replace(report, rounds=(replace(report.rounds[1], devices=two),))
+    found = view.totals(view.all_devices(mine), view.choices(mine))
+    assert [(t.scope, t.joules) for t in found] == [("wall", 4.0), ("package", 4.0)]
+
+
+def test_the_totals_of_the_rounds_add_up_to_that_of_the_run(report: RunReport) -> None:
+    totals = view.as_json(report)["totals"]
+    assert sum(t["joules"] for t in totals["joules_by_round"]) == totals["joules"][0]["joules"]
+
+
+def test_a_prediction_is_held_against_the_joules_it_was_fitted_to(
+    make_reading: Reading, make_device: Device
+) -> None:
+    both = in_scopes(make_reading, ("rapl:package-0", "package", 4.0), ("plug:a", "wall", 9.0))
+    told = Prediction(5.0, 1.0, samples=3, quality=Quality.MEASURED, scope="package")
+    device = replace(make_device("a", 8), phases=(PhaseReport(Phase.TRAIN, 1.0, 1, both),), predicted=told)
+    found = view.compare(1, device)
+    assert (found.joules, found.scope, found.sources, found.joules_error) == (
+        4.0,
+        "package",
+        ("rapl:package-0",),
+        -0.2,
+    )
 
 
 def test_a_phase_that_only_the_model_saw_makes_the_whole_an_estimate(
@@ -74,13 +128,13 @@ def test_a_phase_that_only_the_model_saw_makes_the_whole_an_estimate(
 ) -> None:
     both = (make_reading(5.0), make_reading(4.0, Quality.MEASURED, "rapl"))
     phases = (PhaseReport(Phase.TRAIN, 1.0, 1, both), PhaseReport(Phase.UPLOAD, 1.0, 1, (make_reading(1.0),)))
-    assert view.best_joules(replace(make_device("a", 8), phases=phases)) == (Quality.ESTIMATED, 6.0)
+    assert best(replace(make_device("a", 8), phases=phases)) == (Quality.ESTIMATED, 6.0)
 
 
 def test_idling_is_not_part_of_an_assignment(make_reading: Reading, make_device: Device) -> None:
     phases = (PhaseReport(Phase.TRAIN, 1.0, 1, (make_reading(5.0),)), PhaseReport(Phase.IDLE, 9.0, 1))
     idler = replace(make_device("a", 8), phases=phases)
-    assert (view.busy_seconds(idler), view.best_joules(idler)) == (1.0, (Quality.ESTIMATED, 5.0))
+    assert (view.busy_seconds(idler), best(idler)) == (1.0, (Quality.ESTIMATED, 5.0))
 
 
 def test_nothing_predicted_gives_no_error(make_device: Device) -> None:

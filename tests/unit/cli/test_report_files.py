@@ -12,7 +12,7 @@ import pytest
 
 from cli import html, plots
 from cli import report as reports
-from fleet.domain import Quality, RunReport
+from fleet.domain import Capabilities, Equipment, LeverOutcome, LinkInfo, Quality, RunReport
 
 Wattbed = Callable[..., Any]
 
@@ -90,7 +90,7 @@ def test_qualities_are_never_stacked_in_one_plot(report: RunReport) -> None:
         for d in first.devices
     )
     mixed = replace(report, rounds=(replace(first, devices=measured), report.rounds[2]))
-    assert [quality for quality, _ in plots.joules_by_device(mixed)] == [Quality.MEASURED, Quality.ESTIMATED]
+    assert [what for what, _ in plots.joules_by_device(mixed)] == ["measured board", "estimated board"]
 
 
 def test_the_csv_has_a_row_per_reading_and_leaves_empty_what_is_missing(report: RunReport) -> None:
@@ -134,12 +134,49 @@ def test_the_json_report_totals_by_quality_and_source(wattbed: Wattbed) -> None:
     )
 
 
-def test_the_terminal_report_names_source_and_quality_beside_joules(wattbed: Wattbed) -> None:
+def test_the_terminal_report_names_quality_scope_and_source_beside_joules(wattbed: Wattbed) -> None:
     out = wattbed("report", "demo-1").out
-    assert "24 J (estimated: model)" in out
+    assert "24 J (estimated, board: model)" in out
 
 
 def test_a_file_that_cannot_be_written_is_named(wattbed: Wattbed, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     said = wattbed("report", "demo-1", "--csv", "taken/x.csv")
     assert (said.code, "cannot write taken/x.csv" in said.err) == (2, True)
+
+
+def test_the_csv_says_which_rows_are_in_a_total(report: RunReport) -> None:
+    first = report.rounds[1].devices[0]
+    model = first.phases[0].readings[0]
+    plug = replace(model, source="plug:a", component="wall", scope="wall", quality=Quality.MEASURED)
+    rail = replace(plug, source="ina3221:VDD_SOC", component="rail", scope="module")
+    package = replace(plug, source="rapl:package-0", component="cpu", scope="package")
+    phases = (replace(first.phases[0], readings=(model, package, plug, rail)),)
+    one = replace(report, rounds=(replace(report.rounds[1], devices=(replace(first, phases=phases),)),))
+    rows = csv.DictReader(io.StringIO(reports.as_csv(one)))
+    assert [(r["source"], r["in_total"]) for r in rows] == [
+        ("model", "yes"),
+        ("rapl:package-0", "no"),
+        ("plug:a", "yes"),
+        ("ina3221:VDD_SOC", "no"),
+    ]
+
+
+def test_the_report_says_what_is_emulated_and_what_came_of_the_levers(wattbed: Wattbed, operator: Any) -> None:
+    report: RunReport = operator.report
+    link = LinkInfo(5e6, 20e6, 0.03, 0.005, 0.01, "tbf", "relay", "netfilter")
+    able = Capabilities("raspberry-pi-5", "Cortex-A76", 4, 8 << 30, "aarch64", "0", cpu_quota=2.0, link=link)
+    set_ = (
+        LeverOutcome("cpu_max_hz", 1e9, 9e8, "the nearest step"),
+        LeverOutcome("gpu_watts", 5.0, None, "too low"),
+    )
+    first = report.rounds[1].devices[0]
+    levered = replace(first, phases=(replace(first.phases[0], levers=set_),))
+    rounds = (replace(report.rounds[1], devices=(levered,)),)
+    operator.report = replace(report, rounds=rounds, equipment=(Equipment("agent-1", able),))
+    words = [re.sub("<[^>]+>", " ", html.page(operator.report, {})), wattbed("report", "demo-1").out]
+    for text in (" ".join(w.split()) for w in words):
+        assert "agent-1 raspberry-pi-5 Cortex-A76 none 2 CPUs" in text
+        assert "agent-1 tbf relay netfilter constant 5 Mbit/s 20 Mbit/s 30 ms 5 ms 1 %" in text
+        assert "agent-1 cpu_max_hz the nearest step 1e+09 9e+08 1" in text
+        assert "agent-1 gpu_watts refused: too low 5 — 1" in text
