@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent import probe
+from edge_agent.link.route import Route
+from edge_agent.link.trace import spec_for
 from fleet.errors import BadRequest, WattbedError
 from fleet.kinds import DeviceKind, kind
 from fleet.memory import keep_buffers
@@ -25,7 +27,11 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Environment:
-    """The WATTBED_* variables of an agent. `metrics` is (host, port); None: metrics are not served."""
+    """The WATTBED_* variables of an agent. `metrics` is (host, port); None: metrics are not served.
+
+    `meter` is the socket of the host's meter; None: this agent is alone on its host and reads the counters
+    below `host_sys` itself. `relay` (host:port) emulates the link with `trace` where this namespace has no netem.
+    """
 
     coordinator: str
     device: str
@@ -34,6 +40,12 @@ class Environment:
     data: Path | None
     metrics: tuple[str, int] | None
     threads: int
+    meter: Path | None = None
+    host_sys: Path = Path("/sys")
+    host_proc: Path = Path("/proc")
+    plugs: tuple[str, ...] = ()
+    relay: str | None = None
+    trace: str = "constant"
 
 
 def read(environ: Mapping[str, str]) -> Environment:
@@ -46,6 +58,8 @@ def read(environ: Mapping[str, str]) -> Environment:
     try:
         _address(environ, "WATTBED_COORDINATOR")
         metrics = _address(environ, "WATTBED_METRICS") if environ.get("WATTBED_METRICS") else None
+        if environ.get("WATTBED_RELAY"):
+            _address(environ, "WATTBED_RELAY")
     except BadRequest as error:
         wrong.append(str(error))
     threads = environ.get("WATTBED_THREADS") or str(probe.cores())
@@ -65,6 +79,12 @@ def read(environ: Mapping[str, str]) -> Environment:
         Path(environ["WATTBED_DATA"]) if environ.get("WATTBED_DATA") else None,
         metrics,
         int(threads),
+        Path(environ["WATTBED_METER"]) if environ.get("WATTBED_METER") else None,
+        Path(environ.get("WATTBED_HOST_SYS") or "/sys"),
+        Path(environ.get("WATTBED_HOST_PROC") or "/proc"),
+        tuple(plug.strip() for plug in environ.get("WATTBED_PLUGS", "").split(",") if plug.strip()),
+        environ.get("WATTBED_RELAY") or None,
+        spec_for(device_kind.name, environ.get("WATTBED_LINK_TRACE", "")),
     )
 
 
@@ -79,27 +99,44 @@ async def run(environment: Environment) -> None:
     """The agent, until a signal."""
     # These import NumPy and Numba, which take their threads from the environment set above.
     from edge_agent.agent import Agent, Settings
-    from edge_agent.energy.cpu_time import CpuTimeModel
-    from edge_agent.energy.meter import Meter
+    from edge_agent.device import open_levers, open_meter
+    from edge_agent.limits import LimitsCollector
     from edge_agent.metrics import AgentCollector, serve
     from fleet.domain import Hello
     from fleet.rpc import PROTOCOL_VERSION
 
-    meter = Meter([CpuTimeModel(environment.kind)])
+    meter = open_meter(
+        environment.device,
+        environment.kind,
+        environment.meter,
+        environment.host_sys,
+        environment.host_proc,
+        environment.plugs,
+    )
+    levers = open_levers(environment.device, environment.meter)
+    route = Route(environment.coordinator, environment.relay, environment.kind.link, environment.trace)
     address = None
     if environment.metrics is not None:
         host, port = environment.metrics
-        port = serve(AgentCollector(environment.device, meter), host, port)
+        limits = LimitsCollector(environment.device, lambda: route.now().link)
+        port = serve([AgentCollector(environment.device, meter), limits], host, port)
         reachable = socket.gethostname() if host in ("0.0.0.0", "::", "[::]") else host
         address = f"{reachable}:{port}"
     hello = Hello(
-        PROTOCOL_VERSION, environment.device, probe.capabilities(environment.kind.name, meter.sources), address
+        PROTOCOL_VERSION,
+        environment.device,
+        probe.capabilities(environment.kind.name, meter.sources, meter.rejected, levers.infos),
+        address,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    settings = Settings(environment.coordinator, environment.state, environment.data)
-    await Agent(settings, hello, meter).run(stop)
+    settings = Settings(environment.coordinator, environment.state, environment.data, route.now)
+    try:
+        await Agent(settings, hello, meter, levers).run(stop)
+    finally:
+        levers.release()
+        meter.close()
 
 
 def main() -> int:

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import psutil
 
-from edge_agent.energy.counter import SourceInfo
-from fleet.domain import Capabilities
+from edge_agent.energy.counter import Rejected, SourceInfo
+from edge_agent.limits import cpu_quota as cpu_quota
+from edge_agent.limits import memory_limit_bytes
+from fleet.domain import Capabilities, LeverInfo, RejectedMeter
 
 
-def capabilities(kind: str, sources: tuple[SourceInfo, ...], root: Path = Path("/")) -> Capabilities:
+def capabilities(
+    kind: str,
+    sources: tuple[SourceInfo, ...],
+    rejected: tuple[Rejected, ...] = (),
+    levers: tuple[LeverInfo, ...] = (),
+    root: Path = Path("/"),
+) -> Capabilities:
     """Processor, memory and GPU as this process may use them; `root` holds proc and sys."""
     return Capabilities(
         kind=kind,
@@ -23,21 +31,23 @@ def capabilities(kind: str, sources: tuple[SourceInfo, ...], root: Path = Path("
         agent_version=version("wattbed"),
         gpu_model=gpu_model(root),
         meters=tuple(source.meter_info() for source in sources),
+        rejected_meters=tuple(RejectedMeter(one.id, one.reason) for one in rejected),
+        levers=levers,
+        cpu_quota=cpu_quota(root),
     )
 
 
 def cores(root: Path = Path("/")) -> int:
     """Processors this process may use at once: its affinity, or its CPU quota rounded up where that is less."""
     allowed = len(os.sched_getaffinity(0))
-    quota, _, period = _cgroup(root, "cpu.max").partition(" ")
-    return min(allowed, math.ceil(int(quota) / int(period))) if quota.isdecimal() else allowed
+    quota = cpu_quota(root)
+    return allowed if quota is None else min(allowed, math.ceil(quota))
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
     """Memory of the machine, or of the container where that is less."""
     total = psutil.virtual_memory().total
-    limit = _cgroup(root, "memory.max")
-    return min(total, int(limit)) if limit.isdecimal() else total
+    return min(total, memory_limit_bytes(root) or total)
 
 
 def cpu_model(root: Path = Path("/")) -> str:
@@ -51,12 +61,10 @@ def gpu_model(root: Path = Path("/")) -> str | None:
     return _field(found[0], "Model") if found else None
 
 
-def _cgroup(root: Path, name: str) -> str:
-    """A limit of the container (cgroup version 2); empty where there is none."""
-    try:
-        return (root / "sys/fs/cgroup" / name).read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+def gpu_uuids(root: Path = Path("/")) -> tuple[str, ...]:
+    """The UUIDs of the NVIDIA GPUs this process sees; empty where there is no such driver."""
+    found = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    return tuple(uuid for path in found if (uuid := _field(path, "GPU UUID")) and "?" not in uuid)
 
 
 def _field(path: Path, name: str) -> str | None:

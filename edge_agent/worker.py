@@ -28,7 +28,7 @@ class Encoded:
     """An update ready to be sent."""
 
     path: Path
-    sha256: str
+    digest: str
     size_bytes: int
 
 

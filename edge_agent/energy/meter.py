@@ -1,18 +1,20 @@
-"""The meter of a device: cumulative counters, split by what the agent was doing."""
+"""The meter of a device: joules of every source, split by what the agent was doing."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
-from edge_agent.energy.counter import EnergyCounter, Raw, ReadFailed, SourceInfo
+from edge_agent.energy.counter import RAIL, Rejected, SourceInfo, Tracker
+from edge_agent.energy.edges import wait_for_gpu
+from edge_agent.energy.sampler import SAMPLE_HZ, Sampler
+from edge_agent.energy.tally import Slice, SourceState, Tally, WindowSum
 from fleet.domain import EnergyReading, Phase, PhaseTotal, Power
 from fleet.errors import WattbedError
 
-READ_FAILED = "read_failed"
-RESET = "reset"
-SHORT_WINDOW = "short_window"
+MODEL = "model"
 
 
 class MeterBusy(WattbedError):
@@ -29,164 +31,186 @@ class Window:
     readings: tuple[EnergyReading, ...]
 
 
-@dataclass(frozen=True)
-class _Mark:
-    """A counter at one moment. `raw` None: it could not be read. `resets`: how often it fell so far."""
-
-    raw: Raw | None
-    resets: int
-
-
-class _Tally:
-    """One counter, and the joules it gave to each phase."""
-
-    def __init__(self, counter: EnergyCounter) -> None:
-        self.counter = counter
-        self.info = counter.info
-        self.joules: dict[Phase, float] = {}
-        self.errors: dict[str, int] = {}
-        self.watts: float | None = None
-        self._highest: Raw | None = None
-        self.last = self.sampled = _Mark(None, 0)
-        self.accrue(Phase.IDLE)
-        self.sample()
-
-    def accrue(self, phase: Phase) -> _Mark:
-        """Reads the counter and gives what it grew by to `phase`; across a failure or a reset nobody gets it."""
-        mark = self._read()
-        if (grown := _joules(self.last, mark)) is not None:
-            self.joules[phase] = self.joules.get(phase, 0.0) + grown
-        self.last = mark
-        return mark
-
-    def _read(self) -> _Mark:
-        resets = self.last.resets
-        try:
-            raw = self.counter.read()
-        except (ReadFailed, OSError) as error:
-            reason = type(error).__name__
-            self.errors[reason] = self.errors.get(reason, 0) + 1
-            return _Mark(None, resets)
-        fell = self._highest is not None and raw.joules < self._highest.joules
-        self._highest = raw
-        return _Mark(raw, resets + fell)
-
-    def sample(self) -> None:
-        """Mean power from the sample before to the last reading."""
-        before, now = self.sampled, self.last
-        joules = _joules(before, now)
-        self.watts = None
-        if joules is not None and before.raw and now.raw and now.raw.at_s > before.raw.at_s:
-            self.watts = joules / (now.raw.at_s - before.raw.at_s)
-        self.sampled = now
-
-    def between(self, first: _Mark, last: _Mark, seconds: float) -> EnergyReading:
-        """What this counter says about a window of `seconds`."""
-        info, joules = self.info, _joules(first, last)
-        flags = [SHORT_WINDOW] if seconds < info.min_window_s else []
-        if joules is None:
-            flags.append(RESET if first.raw and last.raw else READ_FAILED)
-        low = high = None
-        if joules is not None and info.interval is not None:
-            low, high = joules * (1 - info.interval), joules * (1 + info.interval)
-        return EnergyReading(info.id, info.component, info.scope, info.quality, joules, low, high, tuple(flags))
-
-
-def _joules(first: _Mark, last: _Mark) -> float | None:
-    if first.raw is None or last.raw is None or first.resets != last.resets:
-        return None
-    return last.raw.joules - first.raw.joules
-
-
-class Meter:
-    """Counts joules per phase. Everything outside a phase is idle. Safe to use from several threads."""
-
-    def __init__(
-        self,
-        counters: Sequence[EnergyCounter],
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._lock = threading.Lock()
-        self._phase = Phase.IDLE
-        self._seconds: dict[Phase, float] = {Phase.IDLE: 0.0}
-        self._last_s = clock()
-        self._tallies = [_Tally(counter) for counter in counters]
+class DeviceMeter(Protocol):
+    """What the agent asks of a meter, be it its own or the one of its host. Safe to use from several threads."""
 
     @property
     def sources(self) -> tuple[SourceInfo, ...]:
-        """What the counters are."""
+        """What is read."""
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        """What was looked for and cannot be read, and why."""
+
+    def phase(self, phase: Phase, done: Callable[[Window], None]) -> AbstractContextManager[None]:
+        """Everything inside belongs to `phase`; `done` gets the window, however the inside ends.
+
+        MeterBusy when another phase is open.
+        """
+
+    def sample(self) -> None:
+        """Takes mean power from the sample before until now."""
+
+    def power(self) -> tuple[Power, ...]:
+        """The power that the last sample found; a source that could not say is absent."""
+
+    def totals(self) -> tuple[PhaseTotal, ...]:
+        """Seconds and joules of every phase since the meter was made, one row per phase and source.
+
+        Rails are not in it: they overlap. `joules` None: the source gave nothing to this phase.
+        """
+
+    def states(self) -> tuple[SourceState, ...]:
+        """Every source that this process owns, rails too."""
+
+    def up(self) -> dict[str, bool]:
+        """By source: whether its last reading succeeded."""
+
+    def read_errors(self) -> dict[tuple[str, str], int]:
+        """By (source, reason): how many readings failed."""
+
+    def cpu_seconds(self) -> float:
+        """CPU time spent on sampling."""
+
+    def close(self) -> None:
+        """Ends the sampling."""
+
+
+class Meter:
+    """Counts joules per phase in this process, which owns the sources. Everything outside a phase is idle.
+
+    Nothing is sampled between windows before `start`.
+    """
+
+    def __init__(
+        self,
+        trackers: Sequence[Tracker],
+        rejected: Sequence[Rejected] = (),
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        before_edge: Callable[[], None] = wait_for_gpu,
+    ) -> None:
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._before_edge = before_edge
+        self._rejected = tuple(rejected)
+        self._lock = threading.Lock()
+        self._phase = Phase.IDLE
+        self._seconds: dict[Phase, float] = {Phase.IDLE: 0.0}
+        self._joules: dict[tuple[Phase, str], float] = {}
+        self._open: list[WindowSum] | None = None
+        self._sampler: Sampler | None = None
+        self._last_s = clock()
+        self._tallies = [Tally(tracker, self._last_s) for tracker in trackers]
+
+    def start(self, hz: float = SAMPLE_HZ) -> None:
+        """Samples `hz` times a second from now on. The model wraps nowhere and needs no samples."""
+        if self._sampler is None and any(tally.info.kind != MODEL for tally in self._tallies):
+            self._sampler = Sampler(self.tick, hz)
+
+    def close(self) -> None:
+        """Ends the sampling."""
+        if self._sampler is not None:
+            self._sampler.close()
+            self._sampler = None
+
+    @property
+    def sources(self) -> tuple[SourceInfo, ...]:
+        """What is read."""
         return tuple(tally.info for tally in self._tallies)
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        """What was looked for and cannot be read, and why."""
+        return self._rejected
 
     @contextmanager
     def phase(self, phase: Phase, done: Callable[[Window], None]) -> Iterator[None]:
         """Everything inside belongs to `phase`; `done` gets the window, however the inside ends."""
+        self._before_edge()
         with self._lock:
             if self._phase is not Phase.IDLE:
                 raise MeterBusy(f"phase {phase} begins while {self._phase} is open")
-            first = self._accrue()
+            edges = self._advance()
             self._phase = phase
+            sums = self._open = [WindowSum(t.info, edge) for t, edge in zip(self._tallies, edges, strict=True)]
             began_s, began_at_s = self._last_s, self._wall_clock()
         try:
             yield
         finally:
+            self._before_edge()
             with self._lock:
-                last = self._accrue()
-                self._phase = Phase.IDLE
+                self._advance()
+                self._phase, self._open = Phase.IDLE, None
                 seconds = self._last_s - began_s
-                edges = zip(self._tallies, first, last, strict=True)
-                readings = tuple(tally.between(a, b, seconds) for tally, a, b in edges)
-            done(Window(phase, began_at_s, seconds, readings))
+            done(Window(phase, began_at_s, seconds, tuple(s.reading(seconds) for s in sums)))
 
-    def _accrue(self) -> list[_Mark]:
+    def tick(self) -> None:
+        """Reads every source once."""
+        with self._lock:
+            self._advance()
+
+    def _advance(self) -> list[Slice]:
         now = self._clock()
         self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._last_s
         self._last_s = now
-        return [tally.accrue(self._phase) for tally in self._tallies]
+        slices = [tally.advance(now) for tally in self._tallies]
+        for tally, part in zip(self._tallies, slices, strict=True):
+            if part.joules is not None:
+                key = self._phase, tally.info.id
+                self._joules[key] = self._joules.get(key, 0.0) + part.joules
+        for window, part in zip(self._open or (), slices, strict=False):
+            window.add(part, part.joules)
+        return slices
 
     def sample(self) -> None:
         """Takes mean power from the sample before until now."""
         with self._lock:
-            self._accrue()
+            self._advance()
             for tally in self._tallies:
-                tally.sample()
+                tally.sample(self._last_s)
 
     def power(self) -> tuple[Power, ...]:
-        """The power that the last sample found; a counter that could not say is absent."""
-        with self._lock:
-            return tuple(
-                Power(tally.watts, tally.info.id, tally.info.component, tally.info.quality)
-                for tally in self._tallies
-                if tally.watts is not None
-            )
+        """The power that the last sample found; a source that could not say is absent, and so are rails."""
+        return tuple(
+            Power(state.watts, state.info.id, state.info.component, state.info.quality)
+            for state in self.states()
+            if state.watts is not None and state.info.component != RAIL
+        )
 
     def totals(self) -> tuple[PhaseTotal, ...]:
-        """Seconds and joules of every phase since the meter was made, one row per phase and counter."""
+        """Seconds and joules of every phase since the meter was made, one row per phase and source."""
         with self._lock:
-            self._accrue()
+            self._advance()
             return tuple(
                 PhaseTotal(
                     phase,
                     seconds,
-                    tally.info.component,
-                    tally.info.quality,
-                    tally.joules.get(phase),
-                    tally.info.id,
+                    info.component,
+                    info.quality,
+                    self._joules.get((phase, info.id)),
+                    info.id,
+                    info.scope,
                 )
                 for phase, seconds in self._seconds.items()
-                for tally in self._tallies
+                for info in self.sources
+                if info.component != RAIL
             )
+
+    def states(self) -> tuple[SourceState, ...]:
+        """Every source as it stands."""
+        with self._lock:
+            now = self._clock()
+            return tuple(tally.state(now) for tally in self._tallies)
 
     def up(self) -> dict[str, bool]:
         """By source: whether its last reading succeeded."""
-        with self._lock:
-            return {tally.info.id: tally.last.raw is not None for tally in self._tallies}
+        return {state.info.id: state.up for state in self.states()}
 
     def read_errors(self) -> dict[tuple[str, str], int]:
         """By (source, reason): how many readings failed."""
-        with self._lock:
-            return {
-                (tally.info.id, reason): count for tally in self._tallies for reason, count in tally.errors.items()
-            }
+        return {(state.info.id, reason): count for state in self.states() for reason, count in state.errors}
+
+    def cpu_seconds(self) -> float:
+        """CPU time spent on sampling."""
+        return 0.0 if self._sampler is None else self._sampler.cpu_seconds

@@ -13,6 +13,7 @@ from edge_agent import client, worker
 from edge_agent.agent import Agent, Settings
 from edge_agent.energy.cpu_time import CpuTimeModel
 from edge_agent.energy.meter import Meter
+from edge_agent.energy.unwrap import CounterTracker
 from fleet import rpc, wire
 from fleet.domain import (
     Assignment,
@@ -44,6 +45,7 @@ class FakeFleet(fleet_pb2_grpc.FleetServicer):
         self.cut_downloads, self.cut_uploads, self.refusals = [], [], []
         self.hello_error = None
         self.closed_runs = set()
+        self.filler_bytes, self.refused_fillers = {"up": 0, "down": 0}, []
         self.acks = self.answers_heartbeats = True
         self.ended = 0
         self.port = 0
@@ -99,7 +101,7 @@ class FakeFleet(fleet_pb2_grpc.FleetServicer):
         outbox.put_nowait(None)
 
     async def StatBlob(self, request, context):
-        return fleet_pb2.StatBlobResponse(held_bytes=len(self.held.get(request.sha256, b"")))
+        return fleet_pb2.StatBlobResponse(held_bytes=len(self.held.get(request.digest, b"")))
 
     async def GetBlob(self, request, context):
         self.download_offsets.append(request.offset_bytes)
@@ -117,18 +119,30 @@ class FakeFleet(fleet_pb2_grpc.FleetServicer):
             raise LateUpdate(f"round {header.round} is closed")
         if self.refusals:
             raise self.refusals.pop(0)
-        held = self.held.setdefault(header.sha256, bytearray())
+        held = self.held.setdefault(header.digest, bytearray())
         assert header.offset_bytes == len(held)
         cut = self.cut_uploads.pop(0) if self.cut_uploads else None
         async for request in requests:
             held += request.data
             if cut is not None and len(held) >= cut:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "cut by the test")
-        if hashlib.sha256(held).hexdigest() != header.sha256:
+        if hashlib.sha256(held).hexdigest() != header.digest:
             raise BadRequest(f"{len(held)} of {header.size_bytes} bytes")
-        fresh = header.sha256 not in self.counted
-        self.counted.append(header.sha256)
+        fresh = header.digest not in self.counted
+        self.counted.append(header.digest)
         return fleet_pb2.PutBlobResponse(fresh=fresh)
+
+    async def GetFiller(self, request, context):
+        self.filler_bytes["down"] += request.size_bytes
+        for start in range(0, request.size_bytes, rpc.CHUNK_BYTES):
+            yield fleet_pb2.BlobChunk(data=bytes(min(rpc.CHUNK_BYTES, request.size_bytes - start)))
+
+    async def PutFiller(self, requests, context):
+        if self.refused_fillers:
+            raise self.refused_fillers.pop(0)
+        received = sum([len(r.data) async for r in requests])
+        self.filler_bytes["up"] += received
+        return fleet_pb2.PutFillerResponse(received_bytes=received)
 
 
 class Recorded:
@@ -143,6 +157,9 @@ class Recorded:
     def check(self):
         if self.error is not None:
             raise self.error
+
+    def initial(self, seed):
+        return {"w": np.linspace(-1, 1, 1000, dtype=np.float32)}
 
     def train(self, params, shard, assignment, progress):
         self.trained.append((assignment.run, assignment.round))
@@ -191,11 +208,11 @@ def params():
 
 @pytest.fixture
 def make_task(fleet):
-    def make(params, run="r1", round=1, bits_up=32, error_feedback=False, residual_round=None):
+    def make(params, run="r1", round=1, bits_up=32, error_feedback=False, residual_round=None, hertz=None):
         payload = quantizer.encode(params, 32, seed=0)
         assignment = Assignment(
             run, round, "d1", fleet.blob(payload), len(payload), 0, bits_up, 32, "fp32", 1.0, 3, 11, 0.0,
-            residual_round,
+            residual_round, None, hertz,
         )  # fmt: skip
         return Task(assignment, "recorded", "{}", 1, 64, error_feedback)
 
@@ -207,12 +224,12 @@ async def attach(fleet, tmp_path):
     """Starts an agent; at the end of the test all are stopped."""
     running = []
 
-    async def start(state="agent"):
+    async def start(state="agent", levers=None):
         device_kind = kind("raspberry-pi-5")
-        meter = Meter([CpuTimeModel(device_kind)])
+        meter = Meter([CounterTracker(CpuTimeModel(device_kind))])
         hello = Hello(rpc.PROTOCOL_VERSION, "d1", Capabilities(device_kind.name, "cpu", 1, 1, "m", "0"))
         stop = asyncio.Event()
-        agent = Agent(Settings(f"127.0.0.1:{fleet.port}", tmp_path / state), hello, meter)
+        agent = Agent(Settings(f"127.0.0.1:{fleet.port}", tmp_path / state), hello, meter, levers)
         run = asyncio.create_task(agent.run(stop))
         running.append((run, stop))
         return run, stop
