@@ -1,4 +1,4 @@
-"""From the updates of a round to the next model, one update in memory at a time.
+"""From the updates of a round to the next model, a few updates in memory at a time.
 
     mean = sum_k (w_k / W) update_k        in the order of the devices' names, W = sum_k w_k
 
@@ -12,20 +12,23 @@ and then a step of the server's optimiser, which takes the mean for a gradient p
 
 with m = 0 and v = tau^2 before the first round and no correction of bias, as in the papers. The order is
 fixed, so that the model has the same bytes whatever the order of arrival. What is held is the running
-sum and one mapped payload, however many devices there are; FedAdam adds its m and v.
+sum and a few mapped payloads, however many devices there are; FedAdam adds its m and v.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 import quantizer
-from coordinator.blobs import BlobStore
+from coordinator.blobs import BlobStore, mapped_together
 from fleet.errors import BadRequest, CorruptUpdate
 from fleet.experiment import FedAdam, FedAvg, FedAvgM
 from quantizer import PayloadError
+
+TOGETHER = 5
+"""Payloads mapped at once: a piece of the sum stays in the cache while all of them are added to it."""
 
 Arrays = dict[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -64,11 +67,17 @@ def aggregate(
     made again: it writes the same blobs.
     """
     scale = server.lr if isinstance(server, FedAvg) else 1.0
-    mean = _mean(updates, shapes(blobs, model_sha256), scale)
-    step, state = _server_step(blobs, mean, server, optimizer_state)
-    with blobs.mapped(model_sha256) as model:
-        quantizer.add_to(model, 1.0, step)
-    sha256, size_bytes = _write(blobs, step, 32, seed=0, what="the new model")
+    model = Weighted("the model", blobs, model_sha256, 1.0)
+    sums = {name: np.zeros(shape, np.float32) for name, shape in shapes(blobs, model_sha256).items()}
+    mean = _mean(updates, scale)
+    if isinstance(server, FedAvg):  # the mean is the step, its lr in the weights
+        _add([*mean, model], sums)
+        state = None
+    else:
+        _add(mean, sums)
+        state = _server_step(blobs, sums, server, optimizer_state)
+        _add([model], sums)
+    sha256, size_bytes = _write(blobs, sums, 32, seed=0, what="the new model")
     return Aggregated(sha256, size_bytes, state)
 
 
@@ -96,47 +105,57 @@ def check_update(blobs: BlobStore, digest: str, model_shapes: Shapes) -> None:
             raise CorruptUpdate(f"update {digest}: {error}") from error
 
 
-def _mean(updates: Sequence[Weighted], model_shapes: Shapes, scale: float) -> Arrays:
-    """`scale` times the weighted mean."""
+def _mean(updates: Sequence[Weighted], scale: float) -> list[Weighted]:
+    """The terms of `scale` times the weighted mean, in the order in which they are added."""
     total = math.fsum(u.weight for u in updates)
     if not (all(u.weight > 0 for u in updates) and 0 < total < math.inf):
         raise BadRequest(f"a mean needs weights that are positive and finite, not {_weights(updates)}")
-    sums = {name: np.zeros(shape, np.float32) for name, shape in model_shapes.items()}
-    for update in sorted(updates, key=lambda u: (u.device, u.digest)):
-        with update.blobs.mapped(update.digest) as payload:
+    ordered = sorted(updates, key=lambda u: (u.device, u.digest))
+    return [replace(u, weight=scale * u.weight / total) for u in ordered]
+
+
+def _add(terms: Sequence[Weighted], sums: Arrays) -> None:
+    """sums += weight * payload of each of `terms`, one after the other; TOGETHER of them are mapped at once."""
+    for start in range(0, len(terms), TOGETHER):
+        group = terms[start : start + TOGETHER]
+        with mapped_together([(t.blobs, t.digest) for t in group]) as payloads:
             try:
-                quantizer.add_to(payload, scale * update.weight / total, sums)
+                quantizer.add_many_to(payloads, [t.weight for t in group], sums)
             except PayloadError as error:
-                raise CorruptUpdate(f"update {update.digest} of {update.device}: {error}") from error
-    return sums
+                raise CorruptUpdate(f"update {_culprit(group, payloads, sums)}: {error}") from error
+
+
+def _culprit(group: Sequence[Weighted], payloads: Sequence[memoryview], sums: Arrays) -> str:
+    """The first of `group` that cannot be added."""
+    for term, payload in zip(group, payloads, strict=True):
+        try:
+            quantizer.check(payload, {name: x.shape for name, x in sums.items()}, verify=False)
+        except PayloadError:
+            return f"{term.digest} of {term.device}"
+    return f"of one of {', '.join(t.device for t in group)}"
 
 
 def _weights(updates: Sequence[Weighted]) -> str:
     return ", ".join(f"{u.device}: {u.weight}" for u in updates) or "none at all"
 
 
-def _server_step(
-    blobs: BlobStore, mean: Arrays, server: FedAvg | FedAvgM | FedAdam, optimizer_state: str | None
-) -> tuple[Arrays, str | None]:
-    """What to add to the model, in the memory of `mean`, and the optimiser's new state."""
+def _server_step(blobs: BlobStore, mean: Arrays, server: FedAvgM | FedAdam, optimizer_state: str | None) -> str:
+    """Makes of `mean`, in its own memory, what to add to the model; the blob of the optimiser's new state."""
     match server:
-        case FedAvg():
-            return mean, None  # its lr is in the weights already
         case FedAvgM():
             if optimizer_state is not None:
                 with blobs.mapped(optimizer_state) as velocity:
                     quantizer.add_to(velocity, server.momentum, mean)
-            step, (state, _) = mean, _write(blobs, mean, 32, seed=0, what="the server's momentum")
+            state, _ = _write(blobs, mean, 32, seed=0, what="the server's momentum")
         case FedAdam():
             moments = _adam(blobs, mean, server, optimizer_state)
             state, _ = _write(blobs, moments, 32, seed=0, what="the server's moments")
-            step = mean
-            for name, x in step.items():
+            for name, x in mean.items():
                 np.add(np.sqrt(moments[f"v/{name}"]), server.tau, out=x)
                 np.divide(moments[f"m/{name}"], x, out=x)
-    for x in step.values():
+    for x in mean.values():
         np.multiply(x, server.lr, out=x)
-    return step, state
+    return state
 
 
 def _adam(blobs: BlobStore, mean: Arrays, server: FedAdam, optimizer_state: str | None) -> Arrays:

@@ -14,8 +14,8 @@ import re
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
@@ -128,7 +128,12 @@ class BlobStore:
         One at a time: mapped pages count as memory of this process, which must not grow with the
         number of updates that arrive together.
         """
-        with self._mapping, self._reading(digest), self.path(digest).open("rb") as file:
+        with self._mapping, self._view(digest) as view:
+            yield view
+
+    @contextmanager
+    def _view(self, digest: str) -> Iterator[memoryview]:
+        with self._reading(digest), self.path(digest).open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 yield memoryview(b"")
                 return
@@ -198,6 +203,15 @@ class BlobStore:
         partial.owner = None
         partial.file.finish(self._file(digest), sync=True)
         _sync_folder(self.folder)
+
+
+@contextmanager
+def mapped_together(wanted: Sequence[tuple[BlobStore, str]]) -> Iterator[list[memoryview]]:
+    """The bytes of several blobs of stores that share their `mapping`, as `BlobStore.mapped`; UnknownBlob."""
+    with ExitStack() as stack:
+        if wanted:
+            stack.enter_context(wanted[0][0]._mapping)
+        yield [stack.enter_context(store._view(digest)) for store, digest in wanted]
 
 
 @dataclass(eq=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 import quantizer
 from fleet.domain import Assignment, Task
@@ -65,16 +66,29 @@ class Worker:
         with self._update.open("r+b") as sink:
             if task.error_feedback and a.bits_up < 32:
                 residual = self._residual(a)
-                sha256, residual = encode_with_feedback(
-                    update, residual, a.bits_up, seed=a.seed, block_size=task.block_size, sink=sink
+                name, residual = encode_with_feedback(
+                    update,
+                    residual,
+                    a.bits_up,
+                    seed=a.seed,
+                    block_size=task.block_size,
+                    sink=sink,
+                    digest=xxhash.xxh3_128(),
                 )
                 self._residuals.save(a.run, a.round, residual)
                 if a.residual_round is not None:
                     self._residuals.prune(a.run, a.residual_round)
             else:
-                sha256 = quantizer.encode_to(sink, update, a.bits_up, seed=a.seed, block_size=task.block_size)
+                name = quantizer.encode_to(
+                    sink,
+                    update,
+                    a.bits_up,
+                    seed=a.seed,
+                    block_size=task.block_size,
+                    digest=xxhash.xxh3_128(),
+                )
             sink.truncate()
-        return Encoded(self._update, sha256, self._update.stat().st_size)
+        return Encoded(self._update, name, self._update.stat().st_size)
 
     def _residual(self, assignment: Assignment) -> dict[str, np.ndarray] | None:
         """The residual to start from. A damaged file costs quality, not the device: zeros, and a warning."""
