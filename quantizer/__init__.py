@@ -1,9 +1,12 @@
-"""Arrays to bytes and back, at 2 to 16 bits per value or 32, in the wire format of docs/wire.md.
+"""Arrays to bytes and back, at 1 to 16 bits per value or 32, in the wire formats of docs/wire.md.
 
-Imports NumPy, Numba and isal only, and nothing of wattbed.
+Imports NumPy, Numba, isal and zstandard only, and nothing of wattbed. PyTorch and bitsandbytes are imported when
+one of their codecs is used (quantizer.bnb), for tensors on a GPU (quantizer.device) and to train at few bits
+(quantizer.qat).
 """
 
-from quantizer.decoder import add_to, check, decode, verify
+from quantizer.codecs import NAMES, Codec, codec
+from quantizer.decoder import add_many_to, add_to, check, decode, verify
 from quantizer.encoder import BLOCK_SIZE, encode, encode_to
 from quantizer.errors import PayloadError
 from quantizer.feedback import Residuals, encode_with_feedback
@@ -11,12 +14,16 @@ from quantizer.layout import Header, TensorInfo, read_header
 
 __all__ = [
     "BLOCK_SIZE",
+    "NAMES",
+    "Codec",
     "Header",
     "PayloadError",
     "Residuals",
     "TensorInfo",
+    "add_many_to",
     "add_to",
     "check",
+    "codec",
     "decode",
     "encode",
     "encode_to",

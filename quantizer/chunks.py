@@ -1,4 +1,4 @@
-"""Tensors in bounded pieces, and several pieces at once with the results in order.
+"""Tensors in bounded pieces, and several pieces at once.
 
 The kernels release the GIL, so plain threads do. numba's own thread pool ends the process when two
 threads use it at once and no OpenMP is installed; and the order in which pieces are summed or hashed
@@ -7,7 +7,7 @@ would not be ours to keep.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
@@ -16,10 +16,11 @@ import numpy as np
 from numba import config
 
 T = TypeVar("T")
+P = TypeVar("P")
 Piece = tuple[int, int]
 
 VALUES = 1 << 17  # 512 KiB of float32: a piece and its result stay in the cache
-WORD = 32  # this many codes fill whole 32-bit words at every number of bits
+WORD = 32  # this many codes fill whole bytes, and whole 32-bit words, at every number of bits
 
 
 def pieces(size: int, block_size: int = 1) -> list[Piece]:
@@ -36,7 +37,7 @@ def frozen(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def in_order(work: Callable[[Piece], T], ranges: Iterable[Piece]) -> Iterator[T]:
+def in_order(work: Callable[[P], T], ranges: Iterable[P]) -> Iterator[T]:
     """`work` of each of `ranges`, in their order; NUMBA_NUM_THREADS at once and never far ahead of the reader."""
     ranges = list(ranges)
     if len(ranges) < 2 or config.NUMBA_NUM_THREADS == 1:
@@ -51,9 +52,44 @@ def in_order(work: Callable[[Piece], T], ranges: Iterable[Piece]) -> Iterator[T]
         while pending:
             yield pending.popleft().result()
     finally:
-        for future in pending:
-            if not future.cancel():
-                future.exception()  # it may still be writing to the caller's arrays
+        _leave(pending)
+
+
+def at_once(work: Callable[[P], object], ranges: Sequence[P]) -> None:
+    """`work` of each of `ranges` in any order, on NUMBA_NUM_THREADS threads of which this is one.
+
+    The first error ends it. When it returns or raises, nothing is running any more.
+    """
+    following = iter(ranges)
+    failed = False
+
+    def some() -> None:
+        nonlocal failed
+        while not failed:
+            piece = next(following, None)  # one at a time: the GIL is held
+            if piece is None:
+                return
+            try:
+                work(piece)
+            except BaseException:
+                failed = True
+                raise
+
+    others = [_pool().submit(some) for _ in range(min(config.NUMBA_NUM_THREADS, len(ranges)) - 1)]
+    try:
+        some()
+        for future in others:
+            future.result()
+    finally:
+        failed = True
+        _leave(others)
+
+
+def _leave(futures: Iterable[Future[T]]) -> None:
+    """Returns when none of `futures` is running: it may be writing to the caller's arrays."""
+    for future in futures:
+        if not future.cancel():
+            future.exception()
 
 
 @cache

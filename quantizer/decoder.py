@@ -5,35 +5,51 @@ and Inf. The checksum is read unless `verify` is False, which is for bytes that 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 from isal import isal_zlib as zlib
 
-from quantizer import kernels
-from quantizer.chunks import WORD, Piece, frozen, in_order, pieces
+from quantizer import frames, kernels
+from quantizer.chunks import WORD, Piece, at_once, frozen, pieces
+from quantizer.codecs import Codec
 from quantizer.errors import PayloadError
-from quantizer.layout import CRC, Header, Payload, Section, TensorInfo, read_header
+from quantizer.layout import CRC, MAX_DECODED_BYTES, Header, Payload, Section, TensorInfo, read_header
 
 
-def decode(payload: Payload, *, verify: bool = True, views: bool = False) -> dict[str, np.ndarray]:
+def decode(
+    payload: Payload,
+    *,
+    verify: bool = True,
+    views: bool = False,
+    into: Mapping[str, np.ndarray] | None = None,
+    limit_bytes: int = MAX_DECODED_BYTES,
+) -> dict[str, np.ndarray]:
     """The tensors of `payload`: writable, owning their memory, in the order, shapes and dtypes encoded.
 
-    views: float32 tensors at 32 bits are read-only views of the payload, which must outlive them, instead of
-    copies; their values are not looked at. PayloadError says what is wrong with the payload.
+    views: float32 tensors of version 1 at 32 bits are read-only views of the payload, which must outlive them,
+    instead of copies; their values are not looked at. into: arrays to write to instead of new ones, where one of
+    the name, shape and dtype is there, writable and C-contiguous; after an error they are spoiled.
+    PayloadError says what is wrong with the payload, or that its tensors would take more than `limit_bytes`.
     """
     header = read_header(payload)
+    needed = sum(tensor.size * tensor.dtype.itemsize for tensor in header.tensors)
+    if needed > limit_bytes:
+        raise PayloadError(f"the payload claims tensors of {needed:,} bytes; at most {limit_bytes:,} are allowed")
     if verify:
         _verify(payload)
-    tensors = {}
-    for stored in _stored(payload, header):
-        if views and stored.viewable:
-            tensor = stored.view()
+    stored = list(_stored(payload, header))  # all that the header claims is there before memory is taken for it
+    tensors, work = {}, []
+    for one in stored:
+        if views and one.viewable:
+            tensor = one.view()
         else:
-            tensor = np.empty(stored.info.shape, stored.info.dtype)
-            stored.each(partial(stored.copy, tensor.reshape(-1)))
-        tensors[stored.info.name] = tensor
+            tensor = _place(one.info, into or {})
+            work += [partial(one.copy, tensor.reshape(-1), piece) for piece in one.pieces]
+        tensors[one.info.name] = tensor
+    _run(work)
     return tensors
 
 
@@ -44,17 +60,37 @@ def add_to(payload: Payload, weight: float, sums: Mapping[str, np.ndarray]) -> N
     PayloadError names the tensor and both shapes and nothing has been added. A value out of range is a
     PayloadError too, but `sums` is spoiled then: `check` first. Allocates nothing of a tensor's size.
     """
-    if not math.isfinite(weight):
-        raise ValueError(f"weight {weight}; it must be finite")
-    header = read_header(payload)
-    _compare(header, {name: array.shape for name, array in sums.items()})
+    add_many_to([payload], [weight], sums)
+
+
+def add_many_to(payloads: Sequence[Payload], weights: Sequence[float], sums: Mapping[str, np.ndarray]) -> None:
+    """What `add_to` of each payload with its weight, one after the other, gives; to the last bit, and faster.
+
+    The sum of a piece stays in the cache while every payload's part of it is added. Errors are those of `add_to`.
+    """
+    for weight in weights:
+        if not math.isfinite(weight):
+            raise ValueError(f"weight {weight}; it must be finite")
     for name, array in sums.items():
         if array.dtype != np.float32 or not (array.flags.c_contiguous and array.flags.writeable):
             raise ValueError(
                 f"sum {name!r} must be writable contiguous float32; it is {array.dtype}, {array.strides=}"
             )
-    for stored in _stored(payload, header):
-        stored.each(partial(stored.add, sums[stored.info.name].reshape(-1), float(weight)))
+    shapes = {name: array.shape for name, array in sums.items()}
+    added: dict[str, list[tuple[_Tensor, float]]] = {name: [] for name in sums}
+    for payload, weight in zip(payloads, weights, strict=True):
+        header = read_header(payload)
+        _compare(header, shapes)
+        for one in _stored(payload, header):
+            added[one.info.name].append((one, float(weight)))
+    work: list[Callable[[], object]] = []
+    for name, parts in added.items():
+        total = sums[name].reshape(-1)
+        if len({tuple(one.pieces) for one, _ in parts}) == 1:
+            work += [partial(_add_piece, parts, total, piece) for piece in parts[0][0].pieces]
+        else:  # cut differently: another format or block size
+            work.append(partial(_add_whole, parts, total))
+    _run(work)
 
 
 def check(payload: Payload, shapes: Mapping[str, tuple[int, ...]], *, verify: bool) -> Header:
@@ -67,8 +103,7 @@ def check(payload: Payload, shapes: Mapping[str, tuple[int, ...]], *, verify: bo
     _compare(header, shapes)
     if verify:
         _verify(payload)
-    for stored in _stored(payload, header):
-        stored.each(stored.check)
+    _run([partial(one.check, piece) for one in _stored(payload, header) for piece in one.pieces])
     return header
 
 
@@ -102,70 +137,162 @@ def _compare(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> None:
         raise PayloadError(f"tensor {name!r} of shape {held[name]} is not one of the {len(shapes):,} expected")
 
 
-class _Stored:
+def _place(info: TensorInfo, into: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Where to decode a tensor to."""
+    given = into.get(info.name)
+    if given is not None and (given.shape, given.dtype) == (info.shape, info.dtype) and given.flags.carray:
+        return given
+    return np.empty(info.shape, info.dtype)
+
+
+def _run(work: Sequence[Callable[[], object]]) -> None:
+    """Calls all of `work`, on several threads."""
+    at_once(lambda call: call(), work)
+
+
+def _add_piece(parts: Sequence[tuple["_Tensor", float]], total: np.ndarray, piece: Piece) -> None:
+    for one, weight in parts:
+        one.add(total, weight, piece)
+
+
+def _add_whole(parts: Sequence[tuple["_Tensor", float]], total: np.ndarray) -> None:
+    for one, weight in parts:
+        for piece in one.pieces:
+            one.add(total, weight, piece)
+
+
+def _stored(payload: Payload, header: Header) -> Iterator["_Tensor"]:
+    """The tensors of `payload`; PayloadError where a frame lies."""
+    if header.version == 1:
+        for info, section in zip(header.tensors, header.sections, strict=True):
+            yield _Section(payload, header, info, section)
+    else:
+        for info, found in frames.scan(payload, header):
+            yield _Framed(payload, header, info, found)
+
+
+class _Tensor(ABC):
     """One tensor in a payload, read piece by piece."""
 
-    def __init__(self, payload: Payload, header: Header, info: TensorInfo, section: Section) -> None:
-        self.info = info
-        self._bits, self._block_size = header.bits, header.block_size
-        # Reading whole words is safe: padding and checksum lie behind.
-        words = -(-section.length // 4)
-        dtype = "<f4" if header.bits == 32 else "<u4"
-        self._data = np.frombuffer(payload, dtype, words, section.offset)
-        offset = header.scales_offset + 4 * section.first_scale
-        self._scales = frozen(np.frombuffer(payload, "<f4", section.scales, offset))
+    info: TensorInfo
+    pieces: list[Piece]
+    viewable: bool
 
-    @property
-    def viewable(self) -> bool:
-        """Whether the payload holds the tensor as it is."""
-        return self._bits == 32 and self.info.dtype == np.float32
+    @abstractmethod
+    def values(self, piece: Piece, out: np.ndarray) -> int:
+        """The values of `piece` into `out`, float32; the place of the first that is out of range, or -1."""
+
+    @abstractmethod
+    def plus(self, piece: Piece, weight: float, sums: np.ndarray) -> int:
+        """The same, adding weight * value to `sums`."""
 
     def view(self) -> np.ndarray:
-        """The tensor in the payload's memory, read-only."""
-        return frozen(self._data[: self.info.size]).reshape(self.info.shape)
+        """The tensor in the payload's memory, read-only, if it is `viewable`."""
+        raise NotImplementedError
 
-    def each(self, work: Callable[[Piece], object]) -> None:
-        """Calls `work` with pieces that cover the tensor, on several threads."""
-        for _ in in_order(work, pieces(self.info.size)):
-            pass
-
-    def values(self, piece: Piece, out: np.ndarray | None = None) -> np.ndarray:
-        """The values of `piece`: in `out`, float32, if given; else in new or in the payload's memory."""
-        start, stop = piece
-        if self._bits == 32:
-            values = frozen(self._data[start:stop])
-            bad = kernels.first_not_finite(values)
-            if out is not None:
-                out[:] = values
-        else:
-            values = np.empty(stop - start, np.float32) if out is None else out
-            words = frozen(self._data[start * self._bits // WORD : -(-stop * self._bits // WORD)])
-            bad = kernels.dequantise(words, self._bits, self._block_size, start, self._scales, values)
+    def refuse(self, piece: Piece, bad: int, found: str = "is out of range") -> None:
+        """PayloadError if `bad` is a place in `piece` and not -1."""
         if bad >= 0:
-            found = f"is {values[bad]}, not finite" if self._bits == 32 else "is out of range"
-            raise PayloadError(f"tensor {self.info.name!r}: value {start + bad:,} of {self.info.size:,} {found}")
-        return values
+            place = piece[0] + bad
+            raise PayloadError(f"tensor {self.info.name!r}: value {place:,} of {self.info.size:,} {found}")
+
+    def copy(self, tensor: np.ndarray, piece: Piece) -> None:
+        """Puts the values of `piece` into `tensor` (n,)."""
+        start, stop = piece
+        if tensor.dtype == np.float32:
+            self.refuse(piece, self.values(piece, tensor[start:stop]))
+        else:
+            tensor[start:stop] = self.check(piece)
+
+    def add(self, total: np.ndarray, weight: float, piece: Piece) -> None:
+        """Adds weight * value to `total` (n,)."""
+        self.refuse(piece, self.plus(piece, weight, total[slice(*piece)]))
 
     def check(self, piece: Piece) -> np.ndarray:
         """The values of `piece`; PayloadError too if one is out of the range of the dtype to give back."""
-        values = self.values(piece)
-        if self.info.dtype == np.float16 and np.abs(values).max() > np.finfo(np.float16).max:
-            raise PayloadError(f"tensor {self.info.name!r}: a value is {np.abs(values).max()}, beyond its float16")
+        values = np.empty(piece[1] - piece[0], np.float32)
+        self.refuse(piece, self.values(piece, values))
+        if self.info.dtype == np.float16:
+            # What rounds to 65,520 or more has no float16.
+            beyond = np.abs(values) >= 65520
+            bad = int(beyond.argmax()) if beyond.any() else -1
+            self.refuse(piece, bad, f"is {values[bad]}, beyond its float16")
         return values
 
-    def copy(self, flat: np.ndarray, piece: Piece) -> None:
-        """Writes the values of `piece` to their place in `flat`."""
-        target = flat[slice(*piece)]
-        if self.info.dtype == np.float32:
-            self.values(piece, target)
-        else:
-            target[:] = self.check(piece)
 
-    def add(self, flat: np.ndarray, weight: float, piece: Piece) -> None:
-        """Adds `weight` times the values of `piece` to their place in `flat`."""
-        kernels.add_scaled(frozen(self.values(piece)), weight, flat[slice(*piece)])
+class _Section(_Tensor):
+    """A tensor of version 1."""
+
+    def __init__(self, payload: Payload, header: Header, info: TensorInfo, section: Section) -> None:
+        self.info = info
+        self.pieces = pieces(info.size, header.block_size or WORD)
+        self.viewable = header.bits == 32 and info.dtype == np.float32
+        self._how: Codec = header.how
+        self._bits, self._block_size = header.bits, header.block_size
+        self._data = np.frombuffer(payload, np.uint8, section.length, section.offset)
+        offset = header.scales_offset + 4 * section.first_scale
+        self._scales = frozen(np.frombuffer(payload, "<f4", section.scales, offset))
+
+    def view(self) -> np.ndarray:
+        """See _Tensor."""
+        return self._floats((0, self.info.size)).reshape(self.info.shape)
+
+    def _floats(self, piece: Piece) -> np.ndarray:
+        return frozen(self._data[4 * piece[0] : 4 * piece[1]].view("<f4"))
+
+    def _packed(self, piece: Piece) -> np.ndarray:
+        return frozen(self._data[piece[0] * self._bits // 8 : -(-piece[1] * self._bits // 8)])
+
+    def values(self, piece: Piece, out: np.ndarray) -> int:
+        """See _Tensor."""
+        if self._bits == 32:
+            values = self._floats(piece)
+            out[:] = values
+            self._refuse_float(piece, values)
+            return -1
+        return self._how.dequantise(self._packed(piece), self._bits, self._block_size, piece[0], self._scales, out)
+
+    def plus(self, piece: Piece, weight: float, sums: np.ndarray) -> int:
+        """See _Tensor."""
+        if self._bits == 32:
+            values = self._floats(piece)
+            if kernels.add_scaled(values, weight, sums) >= 0:
+                self._refuse_float(piece, values)
+            return -1
+        packed = self._packed(piece)
+        return self._how.add(packed, self._bits, self._block_size, piece[0], self._scales, weight, sums)
+
+    def _refuse_float(self, piece: Piece, values: np.ndarray) -> None:
+        bad = kernels.first_not_finite(values)
+        self.refuse(piece, bad, f"is {values[bad]}, not finite" if bad >= 0 else "")
+
+    def check(self, piece: Piece) -> np.ndarray:
+        """See _Tensor. At 32 bits nothing is copied."""
+        if not self.viewable:
+            return super().check(piece)
+        values = self._floats(piece)
+        self._refuse_float(piece, values)
+        return values
 
 
-def _stored(payload: Payload, header: Header) -> Iterator[_Stored]:
-    for info, section in zip(header.tensors, header.sections, strict=True):
-        yield _Stored(payload, header, info, section)
+class _Framed(_Tensor):
+    """A tensor of version 2."""
+
+    viewable = False
+
+    def __init__(self, payload: Payload, header: Header, info: TensorInfo, found: list[frames.Frame]) -> None:
+        self.info = info
+        self.pieces = [frame.piece for frame in found]
+        self._frames = {frame.piece: frame for frame in found}
+        self._payload, self._header = payload, header
+
+    def _codes(self, piece: Piece) -> frames.Codes:
+        return frames.read_frame(self._payload, self._header, self.info, self._frames[piece])
+
+    def values(self, piece: Piece, out: np.ndarray) -> int:
+        """See _Tensor."""
+        return self._codes(piece).restore(out)
+
+    def plus(self, piece: Piece, weight: float, sums: np.ndarray) -> int:
+        """See _Tensor."""
+        return self._codes(piece).add(weight, sums)

@@ -1,10 +1,13 @@
-"""Arrays to bytes: the stochastic uniform codec, and float32 as it is.
+"""Arrays to bytes: every codec, dense or only the largest values, compressed where that pays.
 
-A block of values with largest magnitude s is coded in steps of s / (2^(bits-1) - 1), from -s to s with
-zero in the middle. A value between two steps goes to the upper one with the probability that makes the
-mean right (Alistarh et al. 2017, "QSGD", with the maximum norm). Promised for every finite x:
+The usual codec, `uniform`, codes a block of values with largest magnitude s in steps of s / (2^(bits-1) - 1),
+from -s to s with zero in the middle. A value between two steps goes to the upper one with the probability that
+makes the mean right (Alistarh et al. 2017, "QSGD", with the maximum norm). Promised for every finite x:
 
     E[Q(x)] = x        |Q(x) - x| < step, up to the rounding of Q(x) to float32
+
+What the others promise stands with them: `quantizer.codec(id).error_bound(...)`, `.variance_bound(...)`,
+`.biased(...)`.
 
 The random bits are a function of seed, number of the tensor, number of the block and place in it, so
 the bytes do not depend on the number of threads or on how the work was cut. Values travel as float32:
@@ -12,197 +15,179 @@ float16 is widened, float64 is rounded to float32 first (also at 32 bits), and d
 that came in. NaN, Inf and float64 values beyond float32 are refused.
 """
 
-import hashlib
 import io
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
-from isal import isal_zlib as zlib
 
-from quantizer import kernels
-from quantizer.chunks import WORD, Piece, frozen, in_order, pieces
-from quantizer.layout import CRC, DTYPE_CODES, MAX_TENSORS, Header, TensorInfo, why_no_tensor, why_not_quantised
+from quantizer import entropy, frames, kernels
+from quantizer.chunks import WORD, Piece, pieces
+from quantizer.codecs import DEFAULT_BLOCK_SIZE, NOTHING, Rounding, chosen
+from quantizer.coding import key, quantise_piece
+from quantizer.layout import CRC, Header
+from quantizer.output import Digest, HashedOutput, Output, Placed, Region, Sink, Space
+from quantizer.sources import Source, Tensors, sources
 
-BLOCK_SIZE = 2048
-NOTHING = np.empty(0, np.float32)
-
-
-class Sink(Protocol):
-    """What a payload is written to: takes all the bytes it is given and keeps no reference to them."""
-
-    def write(self, data: memoryview, /) -> object:
-        """Takes all of `data`."""
+BLOCK_SIZE = DEFAULT_BLOCK_SIZE
+Entropy = Literal["off", "auto", "on"]
 
 
-def encode(tensors: Mapping[str, np.ndarray], bits: int, *, seed: int, block_size: int = BLOCK_SIZE) -> bytes:
-    """`tensors` as one payload, 2 to 16 `bits` per value or 32 for float32 as it is.
+def encode(
+    tensors: Tensors,
+    bits: int,
+    *,
+    seed: int,
+    block_size: int | None = None,
+    codec: int | str | None = None,
+    keep: float = 1.0,
+    entropy: Entropy = "off",
+) -> bytes:
+    """`tensors` as one payload, 1 to 16 `bits` per value or 32 for float32 as it is.
 
-    tensors: any shapes, float16, float32 or float64. block_size: values per float32 scale, 8 to 2**20;
-    ignored at 32 bits. seed: 0 to 2**64 - 1. The same arguments always give the same bytes. ValueError
-    names the tensor that cannot be encoded.
+    tensors: any shapes, float16, float32 or float64, NumPy's or PyTorch's. codec: an id or name of
+    quantizer.codec; without one, `sign` at 1 bit and `uniform` at 2 to 16; 32 bits are float32 with every codec.
+    block_size: values per scale, 8 to 2**20 for most codecs (2,048 if None; the usual one of the codec); ignored
+    where there are no scales. keep: the share of each tensor's values to send, the largest (at least one); the
+    others come back as 0. entropy: compress the codes if a sample says that it pays ("auto"), always or never.
+    seed: 0 to 2**64 - 1. The same arguments always give the same bytes. ValueError names the tensor that cannot
+    be encoded.
     """
+    read = sources(tensors)
+    header = header_for(read, bits, block_size, codec, keep, entropy, seed)
+    size = frames.payload_bytes(header)
+    if size is not None:
+        placed = Placed(size)
+        write(placed, header, read, seed)
+        return placed.bytes()
     buffer = io.BytesIO()
-    header = header_of(tensors, bits, block_size)
-    buffer.seek(header.payload_bytes - 1)
-    buffer.write(b"\0")  # the buffer at its full size at once: growing it would copy what is there
-    buffer.seek(0)
-    write(Output(buffer), header, tensors, seed)
+    write(Output(buffer), header, read, seed)
     return buffer.getvalue()
 
 
 def encode_to(
-    sink: Sink, tensors: Mapping[str, np.ndarray], bits: int, *, seed: int, block_size: int = BLOCK_SIZE
+    sink: Sink,
+    tensors: Tensors,
+    bits: int,
+    *,
+    seed: int,
+    block_size: int | None = None,
+    codec: int | str | None = None,
+    keep: float = 1.0,
+    entropy: Entropy = "off",
+    digest: Digest | None = None,
 ) -> str:
-    """Writes the bytes of `encode` to `sink` piece by piece and returns their sha256 in hex.
+    """Writes the bytes of `encode` to `sink` piece by piece and returns their sha256, or `digest`, in hex.
 
     Nothing of a tensor's size is allocated for contiguous tensors. After an error `sink` holds a part.
     """
-    output = HashedOutput(sink)
-    write(output, header_of(tensors, bits, block_size), tensors, seed)
-    return output.sha256.hexdigest()
+    read = sources(tensors)
+    output = HashedOutput(sink, digest)
+    write(output, header_for(read, bits, block_size, codec, keep, entropy, seed), read, seed)
+    return output.digest.hexdigest()
 
 
-class Output:
-    """A sink and the CRC-32 of what went into it."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self.crc = 0
-
-    def write(self, data: memoryview) -> None:
-        """Passes `data` on."""
-        self.crc = zlib.crc32(data, self.crc)
-        self._sink.write(data)
-
-
-class HashedOutput(Output):
-    """The same with the sha256."""
-
-    def __init__(self, sink: Sink) -> None:
-        super().__init__(sink)
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: memoryview) -> None:
-        """Passes `data` on."""
-        super().write(data)
-        self.sha256.update(data)
-
-
-def header_of(tensors: Mapping[str, np.ndarray], bits: int, block_size: int) -> Header:
-    """The header of the payload that `tensors` make; ValueError says what cannot be encoded."""
-    wrong = why_not_quantised(bits, block_size)
+def header_for(
+    read: list[Source],
+    bits: int,
+    block_size: int | None,
+    codec: int | str | None,
+    keep: float,
+    stage: Entropy,
+    seed: int,
+    rounding: Rounding = "drawn",
+) -> Header:
+    """The header of the payload that `read` makes; ValueError says what cannot be encoded."""
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed {seed}; it is 0 to 2**64 - 1")
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep {keep}; it is a share of the values, above 0 and at most 1")
+    if stage not in ("off", "auto", "on"):
+        raise ValueError(f"entropy {stage!r}; known are off, auto and on")
+    how = chosen(codec, bits)
+    if how.block_sizes == (0,):
+        block_size = 0
+    elif block_size is None:
+        block_size = how.block_size
+    wrong = how.why_not(bits, block_size)
     if wrong:
         raise ValueError(wrong)
-    if len(tensors) > MAX_TENSORS:
-        raise ValueError(f"{len(tensors):,} tensors; at most {MAX_TENSORS:,} are allowed")
-    infos = []
-    for name, tensor in tensors.items():
-        wrong = why_no_tensor(name, tensor.shape)
-        if wrong:
-            raise ValueError(f"tensor {name!r}: {wrong}")
-        dtype = tensor.dtype.newbyteorder("<")
-        if dtype not in DTYPE_CODES:
-            raise ValueError(
-                f"tensor {name!r}: its dtype is {tensor.dtype}; float16, float32 and float64 are known"
-            )
-        infos.append(TensorInfo(name, tensor.shape, dtype))
-    return Header(bits, 0 if bits == 32 else block_size, tuple(infos))
+    header = Header(bits, block_size, tuple(source.info for source in read), how.id, float(keep))
+    if stage == "off":
+        return header
+    compressed = replace(header, entropy=entropy.ZSTD)
+    return compressed if stage == "on" or frames.pays(compressed, read, seed, rounding) else header
 
 
 def write(
     output: Output,
     header: Header,
-    tensors: Mapping[str, np.ndarray],
+    read: list[Source],
     seed: int,
     *,
-    nearest: bool = False,
+    rounding: Rounding = "drawn",
     errors: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """The payload of `tensors` with `header` into `output`.
+    """The payload of `read` with `header` into `output`.
 
-    nearest: the nearer step instead of a drawn one. errors: contiguous float32 arrays of the tensors'
-    shapes, which receive value - decoded value; they may be the tensors themselves.
+    errors: contiguous float32 arrays of the tensors' shapes, which receive value - decoded value; they may be the
+    tensors themselves.
     """
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed {seed}; it is 0 to 2**64 - 1")
+    left = {name: array.reshape(-1) for name, array in (errors or {}).items()}
+    output.write(header.pack())
+    if header.version == 2:
+        frames.write(output, header, read, seed, rounding, left)
+    elif header.bits == 32:
+        _write_floats(output, header, read, left)
+    else:
+        _write_codes(output, header, read, seed, rounding, left)
+    output.write(CRC.pack(output.crc))
+
+
+def _write_floats(output: Output, header: Header, read: list[Source], left: dict[str, np.ndarray]) -> None:
+    """The values of version 1 at 32 bits, uncopied where they are float32 already."""
+    regions, jobs = _cut(header)
+
+    def work(i: int, space: Space) -> np.ndarray:
+        number, piece = jobs[i]
+        values = read[number].piece(piece)
+        read[number].refuse(piece, kernels.first_not_finite(values))
+        return values.view(np.uint8)
+
+    output.fill(regions, work)
+    for residual in left.values():
+        residual.fill(0)
+    output.write_at(header.scales_offset, b"")
+
+
+def _write_codes(
+    output: Output, header: Header, read: list[Source], seed: int, rounding: Rounding, left: dict[str, np.ndarray]
+) -> None:
+    """Codes and scales of version 1."""
+    regions, jobs = _cut(header)
     scales = np.empty(sum(s.scales for s in header.sections), "<f4")
-    at = 0
+    keys = [key(seed, number) for number in range(len(read))]
 
-    def put(data: memoryview, offset: int) -> None:
-        nonlocal at
-        if offset > at:
-            output.write(memoryview(bytes(offset - at)))
-        output.write(data)
-        at = offset + data.nbytes
+    def work(i: int, space: Space) -> np.ndarray:
+        number, (start, stop) = jobs[i]
+        first = header.sections[number].first_scale + start // header.block_size
+        own = scales[first : first + -(-(stop - start) // header.block_size)]
+        out = space()
+        residual = left[read[number].info.name][start:stop] if left else NOTHING
+        quantise_piece(read[number], (start, stop), header, keys[number], out, own, rounding, residual)
+        return out
 
-    put(memoryview(header.pack()), 0)
+    output.fill(regions, work)
+    output.write_at(header.scales_offset, scales.data)
+
+
+def _cut(header: Header) -> tuple[list[Region], list[tuple[int, Piece]]]:
+    """The regions of a payload of version 1, and of each the number of the tensor and the piece of it."""
+    regions, jobs = [], []
     for number, (info, section) in enumerate(zip(header.tensors, header.sections, strict=True)):
-        values = np.ascontiguousarray(tensors[info.name]).reshape(-1)
-        left = errors[info.name].reshape(-1) if errors is not None else NOTHING
-        if header.bits == 32:
-            coded = _as_float32(info.name, values)
-        else:
-            own = scales[section.first_scale : section.first_scale + section.scales]
-            coded = _as_codes(info.name, values, header, _key(seed, number), nearest, own, left)
-        offset = section.offset
-        for data in coded:
-            put(data, offset)
-            offset += data.nbytes
-        if header.bits == 32:
-            left.fill(0)
-    put(scales.data, header.scales_offset)
-    put(memoryview(CRC.pack(output.crc)), header.payload_bytes - CRC.size)
-
-
-def _as_float32(name: str, values: np.ndarray) -> Iterator[memoryview]:
-    """`values` (n,) as float32, piece by piece and uncopied where they are float32 already."""
-
-    def work(piece: Piece) -> memoryview:
-        chunk = _float32(values, piece)
-        _refuse_bad(name, values, piece, kernels.first_not_finite(chunk))
-        return chunk.data.cast("B")
-
-    return in_order(work, pieces(values.size))
-
-
-def _as_codes(
-    name: str,
-    values: np.ndarray,
-    header: Header,
-    key: np.uint64,
-    nearest: bool,
-    scales: np.ndarray,
-    left: np.ndarray,
-) -> Iterator[memoryview]:
-    """The packed codes of `values` (n,), piece by piece; fills `scales` and, unless it is empty, `left`."""
-    bits, block_size = header.bits, header.block_size
-
-    def work(piece: Piece) -> memoryview:
-        start, stop = piece
-        words = np.empty(-(-(stop - start) * bits // WORD), "<u4")
-        first, last = start // block_size, -(-stop // block_size)
-        chunk, own = _float32(values, piece), scales[first:last]
-        bad = kernels.quantise(chunk, bits, block_size, nearest, key, first, words, own, left[start:stop])
-        _refuse_bad(name, values, piece, bad)
-        return words.data.cast("B")[: -(-(stop - start) * bits // 8)]
-
-    return in_order(work, pieces(values.size, block_size))
-
-
-def _float32(values: np.ndarray, piece: Piece) -> np.ndarray:
-    with np.errstate(over="ignore"):  # becomes Inf and is refused by name
-        return frozen(values[slice(*piece)].astype("<f4", copy=False))
-
-
-def _refuse_bad(name: str, values: np.ndarray, piece: Piece, bad: int) -> None:
-    """ValueError if `bad` is an index into `piece` and not -1."""
-    if bad >= 0:
-        value = values[piece[0] + bad]
-        beyond = ", beyond float32" if np.isfinite(value) else ""
-        raise ValueError(f"tensor {name!r}: value {piece[0] + bad:,} of {values.size:,} is {value}{beyond}")
-
-
-def _key(seed: int, tensor: int) -> np.uint64:
-    """Where the random bits of a tensor start: output `tensor` of splitmix64 from `seed`."""
-    return np.uint64(kernels.mix(np.uint64((int(seed) + (tensor + 1) * int(kernels.GOLDEN)) % 2**64)))
+        for start, stop in pieces(info.size, header.block_size or WORD):
+            offset = section.offset + start * header.bits // 8
+            regions.append((offset, -(-(stop - start) * header.bits // 8)))
+            jobs.append((number, (start, stop)))
+    return regions, jobs

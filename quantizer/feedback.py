@@ -1,9 +1,12 @@
 """Error feedback: what quantisation left out of one update goes into the next (Seide et al. 2014).
 
 The sum of the decoded updates differs from the sum of the true ones by the last residual only, so it is
-enough that residuals stay bounded. Let U bound |update|, and L = 2^(bits-1) - 1. A drawn step leaves less
-than (U + residual) / L behind, which settles below U / (L - 1). At 2 bits, L = 1 and it would grow
-with the rounds; there the nearer step is taken, which leaves at most half a step: at most U.
+enough that residuals stay bounded. Let U bound |update|, and L = 2^(bits-1) - 1. A drawn step of `uniform` leaves
+less than (U + residual) / L behind, which settles below U / (L - 1). At 2 bits, L = 1 and it would grow
+with the rounds; there the nearer step is taken, which leaves at most half a step: at most U. What is biased needs
+feedback for the mean to be right at all: signs and the largest values alone shrink the norm of what is left by a
+factor below 1 (Karimireddy et al. 2019), floats and tables leave a share of each value. Two codes at the ends of
+a block (`minmax` at 1 bit) have no such bound and are refused.
 """
 
 import mmap
@@ -15,9 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from quantizer.codecs import chosen
 from quantizer.decoder import decode
-from quantizer.encoder import BLOCK_SIZE, HashedOutput, Sink, encode_to, header_of, write
+from quantizer.encoder import Entropy, encode_to, header_for, write
 from quantizer.errors import PayloadError
+from quantizer.output import Digest, HashedOutput, Sink
+from quantizer.sources import sources
 
 SUFFIX = ".residual"
 RUN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
@@ -30,19 +36,31 @@ def encode_with_feedback(
     *,
     seed: int,
     sink: Sink,
-    block_size: int = BLOCK_SIZE,
+    block_size: int | None = None,
+    codec: int | str | None = None,
+    keep: float = 1.0,
+    entropy: Entropy = "off",
+    digest: Digest | None = None,
 ) -> tuple[str, dict[str, np.ndarray]]:
-    """Writes update + residual to `sink` as a float32 payload; returns its sha256 and the new residual.
+    """Writes update + residual to `sink` as a payload of float32; returns its hash in hex and the new residual.
+
+    bits, seed, block_size, codec, keep, entropy, digest: as for `encode_to`.
 
     residual: what the last call gave, or None for zeros. The new one is update + residual - decoded, float32
     and of the update's shapes; zero at 32 bits. ValueError if a name or shape of the residual differs.
     """
+    rounding = chosen(codec, bits).feedback(bits)
+    if rounding is None:
+        raise ValueError(
+            f"codec {codec!r} has no error feedback at {bits} bits: its residuals would not stay bounded"
+        )
     with np.errstate(over="ignore", invalid="ignore"):  # becomes Inf or NaN and is refused by name
         corrected = _sum(update, residual)
-    header = header_of(corrected, bits, block_size)
-    output = HashedOutput(sink)
-    write(output, header, corrected, seed, nearest=bits == 2, errors=corrected)
-    return output.sha256.hexdigest(), corrected
+    read = sources(corrected)
+    header = header_for(read, bits, block_size, codec, keep, entropy, seed, rounding)
+    output = HashedOutput(sink, digest)
+    write(output, header, read, seed, rounding=rounding, errors=corrected)
+    return output.digest.hexdigest(), corrected
 
 
 def _sum(update: Mapping[str, np.ndarray], residual: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:

@@ -1,175 +1,240 @@
-"""The inner loops, compiled on first use and kept on disk.
+"""The inner loops: values to packed codes and back, into an array or into a running sum.
 
 All arithmetic is float64 and rounded to float32 once, without fused or reordered operations, so the
 bytes and the sums are the same on every machine. Each kernel runs on one thread and releases the GIL;
-quantizer.chunks decides who runs what. Arrays are contiguous; inputs are read-only views, so that each
-kernel is compiled for one signature only.
+quantizer.chunks decides who runs what. Arrays are contiguous and aligned; inputs are read-only views, so that each
+kernel has one signature only. A piece is worked on tile by tile, and a tile's codes stay in the first cache.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from quantizer.compiled import compiled
+from quantizer.packing import pack, unpack
+from quantizer.tiles import (
+    ABSOLUTE,
+    GOLDEN,
+    INFINITE,
+    MINMAX,
+    SIGN,
+    SYMMETRIC,
+    code,
+    extremes,
+    highest_code,
+    largest_magnitude,
+    line,
+    mean_magnitude,
+    mix,
+    restore,
+    restore_and_add,
+    take,
+)
 
 TILE = 1024
-ABSOLUTE = np.uint32(0x7FFFFFFF)  # a float32 without its sign; as integers these sort like the values
-INFINITE = np.uint32(0x7F800000)
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+READ_FLOATS = "Array(float32, 1, 'C', readonly=True, aligned=True)"
+READ_BYTES = "Array(uint8, 1, 'C', readonly=True, aligned=True)"
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as machine code, cached on disk where numba finds a folder it may write to."""
-    try:
-        compiled: Callable[..., Any] = njit(function, cache=True, nogil=True, error_model="numpy")
-    except RuntimeError:  # read-only installation and no NUMBA_CACHE_DIR
-        compiled = njit(function, nogil=True, error_model="numpy")
-    return compiled
-
-
-@_compiled
-def mix(x: Any) -> Any:
-    """The output function of splitmix64 (Steele, Lea and Flood 2014): 64 bits to 64 well mixed bits."""
-    x = np.uint64(x)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@_compiled
+@compiled(
+    f"int64({READ_FLOATS}, int64, int64, int64, boolean, uint64, int64, uint8[::1], float32[::1], float32[::1])"
+)
 def quantise(
     values: Any,
+    form: int,
     bits: int,
     block_size: int,
     nearest: bool,
     key: Any,
     first_block: int,
-    words: Any,
+    packed: Any,
     scales: Any,
     errors: Any,
 ) -> int:
-    """Codes of `values` (n,) float32 packed into `words` (ceil(n * bits / 32),) uint32, one scale per block.
+    """Codes of `values` (n,) float32 into `packed` (ceil(n * bits / 8),) uint8, and the scales of their blocks.
 
-    A value y steps long becomes floor(y) or, with probability y - floor(y), floor(y) + 1; with `nearest`
-    the nearer of the two. The random bits depend on `key`, the number of the block (`first_block` is that
-    of values[0]) and the place in it, and on nothing else. `errors`, (n,) or empty and possibly the memory
-    of `values`, receives value - decoded value. Returns the index of the first NaN or Inf, or -1.
+    A value between two codes goes to one of them by chance, so that the mean is right, or with `nearest` to the
+    nearer. The random bits depend on `key`, the number of the block (`first_block` is that of values[0]) and
+    the place in it, and on nothing else. `errors`, (n,) or empty and possibly the memory of `values`,
+    receives value - decoded value. Returns the index of the first NaN or Inf, or -1.
     """
     n = values.size
-    top = (1 << (bits - 1)) - 1
-    codes = np.empty(TILE, np.int32)
-    random = np.empty(TILE, np.uint32)
+    codes = np.empty(TILE, np.uint16)
+    random, spare = np.empty(TILE, np.uint32), np.empty(TILE, np.float32)
     magnitudes = values.view(np.uint32)
-    scale_bits = scales.view(np.uint32)
-    stored = np.uint64(0)
-    have = 0
-    word = 0
-    for block in range(scales.size):
-        lo = block * block_size
-        hi = min(lo + block_size, n)
-        largest = np.uint32(0)
-        for i in range(lo, hi):
-            largest = max(largest, np.uint32(magnitudes[i] & ABSOLUTE))
+    top = highest_code(form, bits)
+    fill = at = 0
+    keys = np.empty(-(-n // block_size), np.uint64)
+    for block in range(keys.size):
+        keys[block] = mix(key + np.uint64(first_block + block + 1) * GOLDEN)
+    halves = keys.view(np.uint32)
+    for block in range(keys.size):
+        lo, hi = block * block_size, min((block + 1) * block_size, n)
+        largest = largest_magnitude(magnitudes[lo:hi])
         if largest >= INFINITE:
             for i in range(lo, hi):
                 if np.uint32(magnitudes[i] & ABSOLUTE) >= INFINITE:
                     return i
-        scale_bits[block] = largest
-        scale = scales[block]
-        step = np.float64(scale) / top
-        per_step = top / np.float64(scale) if scale > 0 else 0.0
-        block_key = mix(key + np.uint64(first_block + block + 1) * GOLDEN)
-        low = np.uint32(block_key)
-        high = np.uint32(block_key >> np.uint64(32))
-        for start in range(lo, hi, TILE):
-            count = min(TILE, hi - start)
+        if form == SYMMETRIC:
+            scales.view(np.uint32)[block] = largest
+        elif form == MINMAX:
+            scales[2 * block], scales[2 * block + 1] = extremes(values[lo:hi])
+        elif form == SIGN:
+            scales[block] = np.float32(mean_magnitude(values[lo:hi]))
+        zero, step, least, _ = line(form, bits, scales, block)
+        if form == SYMMETRIC:
+            per_step = zero / np.float64(scales[block]) if largest > 0 else 0.0
+        elif form == MINMAX:
+            per_step = top / (np.float64(scales[2 * block + 1]) - least) if step > 0 else 0.0
+        else:
+            per_step = zero
+        low, high = halves[2 * block], halves[2 * block + 1]
+        start = lo
+        while start < hi:
+            count = min(TILE - fill, hi - start)
             tile = values[start : start + count]
-            # One loop per step, so that each is vectorised. First the hash lowbias32 (Wellons 2018), keyed.
-            for i in range(count):
-                h = np.uint32(np.uint32(start - lo + i) * np.uint32(0x9E3779B9) + low)
-                h = np.uint32(np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)) + high)
-                h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B))
-                random[i] = np.uint32(h ^ (h >> np.uint32(16)))
-            for i in range(count):
-                y = min(max(tile[i] * per_step, np.float64(-top)), np.float64(top))
-                down = np.floor(y)
-                threshold = 0.5 if nearest else np.float64(random[i]) * 2.0**-32
-                codes[i] = np.int32(down) + np.int32(y - down > threshold) + top
+            into = codes[fill : fill + count]
+            code(tile, form, nearest, low, high, start - lo, random, least, per_step, zero, float(top), into)
             if errors.size:
-                left = errors[start : start + count]
-                for i in range(count):
-                    left[i] = tile[i] - np.float32((codes[i] - top) * step)
-            for i in range(count):
-                stored |= np.uint64(codes[i]) << np.uint64(have)
-                have += bits
-                if have >= 32:
-                    words[word] = np.uint32(stored)
-                    word += 1
-                    stored >>= np.uint64(32)
-                    have -= 32
-    if have:
-        words[word] = np.uint32(stored)
+                take(tile, into, zero, step, least, spare, errors[start : start + count])
+            fill += count
+            start += count
+            if fill == TILE or start == n:
+                at = pack(codes, fill, bits, packed, at)
+                fill = 0
     return -1
 
 
-@_compiled
-def dequantise(words: Any, bits: int, block_size: int, first: int, scales: Any, out: Any) -> int:
-    """Values first .. first + n of a tensor into `out` (n,) float32.
+@compiled(f"int64({READ_BYTES}, int64, int64, int64, int64, {READ_FLOATS}, boolean, float64, float32[::1])")
+def dequantise(
+    packed: Any, form: int, bits: int, block_size: int, first: int, scales: Any, add: bool, weight: float, out: Any
+) -> int:
+    """Values first .. first + n of a tensor into `out` (n,) float32, or with `add` weight * value to what is
+    there.
 
-    `words` starts with the code of value `first`, a multiple of 32; `scales` are all of the tensor's.
+    `packed` starts with the code of value `first`; `scales` are all of the tensor's.
     Returns the index in `out` of the first value whose code or scale is not one that quantise makes, or -1.
     """
     n = out.size
-    top = (1 << (bits - 1)) - 1
-    mask = np.uint64((1 << bits) - 1)
-    codes = np.empty(TILE, np.int32)
-    stored = np.uint64(0)
-    have = 0
-    word = 0
-    start = 0
+    top = highest_code(form, bits)
+    codes = np.empty(TILE, np.uint16)
+    at = start = 0
     while start < n:
-        block = (first + start) // block_size
-        count = min(TILE, n - start, (block + 1) * block_size - first - start)
-        highest = np.int32(0)
-        for i in range(count):
-            if have < bits:
-                stored |= np.uint64(words[word]) << np.uint64(have)
-                word += 1
-                have += 32
-            codes[i] = np.int32(stored & mask)
-            stored >>= np.uint64(bits)
-            have -= bits
-        scale = scales[block]
-        if not (scale >= 0 and scale < np.inf):
-            return start
-        step = np.float64(scale) / top
-        for i in range(count):
-            highest = max(highest, codes[i])
-            out[start + i] = np.float32((codes[i] - top) * step)
-        if highest > 2 * top:
-            for i in range(count):
-                if codes[i] > 2 * top:
-                    return start + i
-        start += count
+        held = min(TILE, n - start)
+        at = unpack(packed, at, bits, held, codes)
+        used = 0
+        while used < held:
+            block = (first + start) // block_size
+            count = min(held - used, (block + 1) * block_size - first - start)
+            zero, step, least, right = line(form, bits, scales, block)
+            if not right:
+                return start
+            into = out[start : start + count]
+            some = codes[used : used + count]
+            if add:
+                highest = restore_and_add(some, zero, step, least, weight, into)
+            else:
+                highest = restore(some, zero, step, least, into)
+            if highest > top:
+                for i in range(count):
+                    if some[i] > top:
+                        return start + i
+            used += count
+            start += count
     return -1
 
 
-@_compiled
+@compiled(f"int64({READ_FLOATS})")
 def first_not_finite(values: Any) -> int:
     """Index of the first NaN or Inf in `values` (n,) float32, or -1."""
+    magnitudes = values.view(np.uint32)
     for start in range(0, values.size, TILE):
-        finite = True
-        for i in range(start, min(start + TILE, values.size)):
-            finite &= abs(values[i]) < np.inf
-        if not finite:
+        if largest_magnitude(magnitudes[start : start + TILE]) >= INFINITE:
             for i in range(start, min(start + TILE, values.size)):
-                if not abs(values[i]) < np.inf:
+                if np.uint32(magnitudes[i] & ABSOLUTE) >= INFINITE:
                     return i
     return -1
 
 
-@_compiled
-def add_scaled(values: Any, weight: float, sums: Any) -> None:
-    """sums += weight * values, both (n,) float32, computed in float64 and rounded once."""
-    for i in range(values.size):
-        sums[i] = np.float32(sums[i] + weight * np.float64(values[i]))
+@compiled(f"int64({READ_FLOATS}, float64, float32[::1])")
+def add_scaled(values: Any, weight: float, sums: Any) -> int:
+    """sums += weight * values, both (n,) float32, computed in float64 and rounded once.
+
+    Returns the index of the first NaN or Inf in `values`, or -1; nothing from its tile on has been added then.
+    """
+    magnitudes = values.view(np.uint32)
+    for start in range(0, values.size, TILE):
+        stop = min(start + TILE, values.size)
+        if largest_magnitude(magnitudes[start:stop]) >= INFINITE:
+            for i in range(start, stop):
+                if np.uint32(magnitudes[i] & ABSOLUTE) >= INFINITE:
+                    return i
+        tile, into = values[start:stop], sums[start:stop]
+        for i in range(tile.size):
+            into[i] = np.float32(into[i] + weight * np.float64(tile[i]))
+    return -1
+
+
+@compiled(f"void({READ_BYTES}, int64, int64, uint8[::1])")
+def lay_out(packed: Any, bits: int, count: int, symbols: Any) -> None:
+    """`count` packed codes as bytes that are alike: see quantizer.entropy."""
+    if bits == 32:
+        for i in range(count):
+            symbols[i] = packed[4 * i + 3]
+            for k in range(3):
+                symbols[count + 3 * i + k] = packed[4 * i + k]
+        return
+    codes = np.empty(TILE, np.uint16)
+    at = 0
+    below = count
+    for start in range(0, count, TILE):
+        held = min(TILE, count - start)
+        at = unpack(packed, at, bits, held, codes)
+        if bits == 3:
+            for i in range(0, held, 2):
+                upper = codes[i + 1] if i + 1 < held else np.uint16(0)
+                symbols[(start + i) // 2] = np.uint8(codes[i]) | np.uint8(upper << 3)
+        elif bits < 8:
+            for i in range(held):
+                symbols[start + i] = np.uint8(codes[i])
+        else:
+            for i in range(held):
+                symbols[start + i] = np.uint8(codes[i] >> np.uint16(bits - 8))
+                codes[i] &= np.uint16((1 << (bits - 8)) - 1)
+            below = pack(codes, held, bits - 8, symbols, below)
+
+
+@compiled(f"int64({READ_BYTES}, int64, int64, uint8[::1])")
+def gather_up(symbols: Any, bits: int, count: int, packed: Any) -> int:
+    """The packed codes that lay_out made `symbols` of; 0, or -1 where a symbol is none that it makes."""
+    if bits == 32:
+        for i in range(count):
+            packed[4 * i + 3] = symbols[i]
+            for k in range(3):
+                packed[4 * i + k] = symbols[count + 3 * i + k]
+        return 0
+    codes, upper = np.empty(TILE, np.uint16), np.empty(TILE, np.uint16)
+    at = 0
+    below = count
+    for start in range(0, count, TILE):
+        held = min(TILE, count - start)
+        if bits == 3:
+            for i in range(0, held, 2):
+                symbol = symbols[(start + i) // 2]
+                if symbol >> 6 or (i + 1 == held and symbol >> 3):
+                    return -1
+                codes[i] = symbol & 7
+                codes[i + 1] = symbol >> 3
+        elif bits < 8:
+            for i in range(held):
+                if symbols[start + i] >> bits:
+                    return -1
+                codes[i] = symbols[start + i]
+        else:
+            below = unpack(symbols, below, bits - 8, held, codes)
+            for i in range(held):
+                upper[i] = np.uint16(symbols[start + i]) << np.uint16(bits - 8)
+            for i in range(held):
+                codes[i] |= upper[i]
+        at = pack(codes, held, bits, packed, at)
+    return 0

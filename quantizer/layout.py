@@ -1,8 +1,9 @@
-"""Where every byte of a payload lies: wire format version 1, documented byte by byte in docs/wire.md.
+"""Where every byte of a payload lies: wire format versions 1 and 2, documented byte by byte in docs/wire.md.
 
-The directory determines the rest: from names, shapes, bits and block size follow the offset of every
+In version 1 the directory determines the rest: from names, shapes, bits and block size follow the offset of every
 section and the length of the whole. `Header` computes them, `pack` writes them and `read_header` refuses
-a payload that says anything else, before memory is allocated for what it claims to hold.
+a payload that says anything else, before memory is allocated for what it claims to hold. In version 2 the tensors
+are cut into frames whose lengths depend on the values; quantizer.frames reads and writes those.
 """
 
 import math
@@ -15,18 +16,22 @@ from functools import cached_property
 import numpy as np
 from isal import isal_zlib as zlib
 
+from quantizer import entropy
+from quantizer.codecs import NAMES, Codec, codec
 from quantizer.errors import PayloadError
 
 Payload = bytes | bytearray | memoryview | mmap.mmap
 
 MAGIC = b"WATTBEDQ"
-VERSION = 1
+VERSIONS = (1, 2)
 ALIGNMENT = 64
 FIXED = struct.Struct("<8sHHBBHIIQQQ")
+FIXED_2 = struct.Struct("<8sHHBBBBIIQQd")
 ENTRY = struct.Struct("<HBB")
 CRC = struct.Struct("<I")
 RAW, UNIFORM = 0, 1
-CODECS = {RAW: "float32", UNIFORM: "stochastic uniform"}
+SPARSE = 1
+"""The one flag of version 2: only the largest values are there."""
 DTYPES: dict[int, np.dtype[np.generic]] = {0: np.dtype("<f4"), 1: np.dtype("<f8"), 2: np.dtype("<f2")}
 DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -34,7 +39,8 @@ MAX_TENSORS = 1 << 16
 MAX_NAME_BYTES = 1024
 MAX_DIMENSIONS = 32
 MAX_VALUES = 1 << 40
-BLOCK_SIZES = range(8, (1 << 20) + 1)
+MAX_DECODED_BYTES = 1 << 34
+"""What `decode` makes of one payload at most, unless it is told another limit."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +69,44 @@ class Section:
 
 @dataclass(frozen=True)
 class Header:
-    """What a payload says about itself. `block_size` is the number of values per scale, 0 at 32 bits."""
+    """What a payload says about itself. `block_size` is the number of values per scale, 0 where there are none.
+
+    keep: the share of each tensor's values that is there, the largest; 1.0 is all. entropy: whether frames may be
+    compressed. A header is of version 1 where that can say it.
+    """
 
     bits: int
     block_size: int
     tensors: tuple[TensorInfo, ...]
-    version: int = VERSION
+    codec: int
+    keep: float = 1.0
+    entropy: int = entropy.NONE
 
     @property
-    def codec(self) -> int:
-        """Number of the codec."""
-        return RAW if self.bits == 32 else UNIFORM
+    def version(self) -> int:
+        """1 if the codec is float32 or uniform and all is there and as it is, else 2."""
+        return 1 if self.codec in (RAW, UNIFORM) and self.keep == 1 and self.entropy == entropy.NONE else 2
+
+    @cached_property
+    def how(self) -> Codec:
+        """The codec itself."""
+        return codec(self.codec)
 
     @cached_property
     def header_bytes(self) -> int:
         """Length of the fixed part, the directory and their checksum."""
-        entries = (ENTRY.size + len(t.name.encode()) + 8 * (len(t.shape) + 1) for t in self.tensors)
+        per_tensor = ENTRY.size + (8 if self.version == 1 else 0)  # version 2 has no offsets
+        entries = (per_tensor + len(t.name.encode()) + 8 * len(t.shape) for t in self.tensors)
         return FIXED.size + sum(entries) + CRC.size
+
+    @property
+    def values(self) -> int:
+        """Number of values of all tensors."""
+        return sum(tensor.size for tensor in self.tensors)
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
-        """Where each tensor lies, in the order of the directory."""
+        """Where each tensor of a payload of version 1 lies, in the order of the directory."""
         sections, offset, scale = [], aligned(self.header_bytes), 0
         for tensor in self.tensors:
             length = -(-tensor.size * self.bits // 8)
@@ -100,21 +123,29 @@ class Header:
 
     @cached_property
     def payload_bytes(self) -> int:
-        """Length of the whole payload."""
+        """Length of the whole payload of version 1."""
         return self.scales_offset + 4 * sum(s.scales for s in self.sections) + CRC.size
 
     def pack(self) -> bytes:
         """The header with its checksum, `header_bytes` long."""
-        parts = [
-            FIXED.pack(
-                *(MAGIC, self.version, 0, self.codec, self.bits, 0, self.block_size, len(self.tensors)),
+        if self.version == 1:
+            fixed = FIXED.pack(
+                *(MAGIC, 1, 0, self.codec, self.bits, 0, self.block_size, len(self.tensors)),
                 *(self.header_bytes, self.scales_offset, self.payload_bytes),
             )
-        ]
-        for tensor, section in zip(self.tensors, self.sections, strict=True):
+            offsets = [struct.pack("<Q", section.offset) for section in self.sections]
+        else:
+            flags = SPARSE if self.keep < 1 else 0
+            fixed = FIXED_2.pack(
+                *(MAGIC, 2, flags, self.codec, self.bits, self.entropy, 0, self.block_size, len(self.tensors)),
+                *(self.header_bytes, self.values, self.keep),
+            )
+            offsets = [b""] * len(self.tensors)
+        parts = [fixed]
+        for tensor, offset in zip(self.tensors, offsets, strict=True):
             name = tensor.name.encode()
             parts.append(ENTRY.pack(len(name), DTYPE_CODES[tensor.dtype], len(tensor.shape)) + name)
-            parts.append(struct.pack(f"<{len(tensor.shape)}QQ", *tensor.shape, section.offset))
+            parts.append(struct.pack(f"<{len(tensor.shape)}Q", *tensor.shape) + offset)
         header = b"".join(parts)
         return header + CRC.pack(zlib.crc32(header))
 
@@ -122,15 +153,6 @@ class Header:
 def aligned(offset: int) -> int:
     """The next multiple of ALIGNMENT."""
     return -(-offset // ALIGNMENT) * ALIGNMENT
-
-
-def why_not_quantised(bits: int, block_size: int) -> str | None:
-    """What is wrong with `bits` or `block_size`, or None."""
-    if bits != 32 and not 2 <= bits <= 16:
-        return f"{bits} bits; a payload has 2 to 16, or 32"
-    if bits != 32 and block_size not in BLOCK_SIZES:
-        return f"block size {block_size:,}; it is {BLOCK_SIZES.start:,} to {BLOCK_SIZES.stop - 1:,} values"
-    return None
 
 
 def why_no_tensor(name: str, shape: Sequence[int]) -> str | None:
@@ -147,7 +169,7 @@ def why_no_tensor(name: str, shape: Sequence[int]) -> str | None:
 def read_header(payload: Payload) -> Header:
     """The header of `payload`; every length in it agrees with the others and with the bytes that are there.
 
-    PayloadError says which field is wrong, with numbers. The values themselves are not looked at.
+    PayloadError says which field is wrong, with numbers. The values and the frames of version 2 are not looked at.
     """
     held = memoryview(payload).nbytes
     view = memoryview(payload).cast("B")
@@ -155,32 +177,34 @@ def read_header(payload: Payload) -> Header:
         raise PayloadError(
             f"{held:,} bytes are too few for a payload; the shortest header has {FIXED.size + CRC.size}"
         )
-    magic, version, flags, codec, bits, reserved, block_size, count, header_bytes, scales_offset, total = (
-        FIXED.unpack_from(view)
-    )
+    magic, version = struct.unpack_from("<8sH", view)
     if magic != MAGIC:
         raise PayloadError(f"not a payload: it begins with {magic!r} instead of {MAGIC!r}")
-    if version != VERSION:
-        raise PayloadError(f"payload of wire format version {version}; this is version {VERSION}")
+    if version not in VERSIONS:
+        raise PayloadError(f"payload of wire format version {version}; known are {VERSIONS}")
+    (header_bytes,) = struct.unpack_from("<Q", view, 24)
     if not FIXED.size + CRC.size <= header_bytes <= held:
         raise PayloadError(f"the header claims {header_bytes:,} bytes, the payload has {held:,}")
     end = header_bytes - CRC.size
     said, is_now = CRC.unpack_from(view, end)[0], zlib.crc32(view[:end])
     if said != is_now:
         raise PayloadError(f"the header is damaged: its CRC-32 is {is_now:08x} and should be {said:08x}")
+    return _read_1(view[:end], held) if version == 1 else _read_2(view[:end], held)
+
+
+def _read_1(view: memoryview, held: int) -> Header:
+    """The header in `view`, without its checksum, of a payload of `held` bytes."""
+    _, _, flags, codec_id, bits, reserved, block_size, count, _, scales_offset, total = FIXED.unpack_from(view)
     if flags or reserved:
-        raise PayloadError(f"flags {flags:#x} and reserved field {reserved:#x} must be 0 in version {VERSION}")
-    if codec not in CODECS:
-        raise PayloadError(f"unknown codec {codec}; known are {CODECS}")
-    wrong = why_not_quantised(bits, block_size)
-    if wrong:
-        raise PayloadError(f"the header claims {wrong}")
-    if (codec == RAW) != (bits == 32) or (bits == 32 and block_size):
-        raise PayloadError(f"codec {codec} does not go with {bits} bits and block size {block_size:,}")
-    if count > MAX_TENSORS:
-        raise PayloadError(f"the header claims {count:,} tensors; at most {MAX_TENSORS:,} are allowed")
-    tensors, offsets = _read_directory(view[FIXED.size : end], count)
-    header = Header(bits, block_size, tensors, version)
+        raise PayloadError(f"flags {flags:#x} and reserved field {reserved:#x} must be 0 in version 1")
+    if codec_id not in (RAW, UNIFORM):
+        raise PayloadError(f"unknown codec {codec_id}; version 1 has {RAW} (float32) and {UNIFORM} (uniform)")
+    if (codec_id == RAW) != (bits == 32) or (bits == 32 and block_size):
+        raise PayloadError(f"codec {codec_id} does not go with {bits} bits and block size {block_size:,}")
+    tensors, offsets = _read_directory(
+        view[FIXED.size :], count, _why_not(codec_id, bits, block_size), offsets=True
+    )
+    header = Header(bits, block_size, tensors, codec_id)
     for tensor, section, offset in zip(tensors, header.sections, offsets, strict=True):
         if offset != section.offset:
             raise PayloadError(
@@ -197,10 +221,47 @@ def read_header(payload: Payload) -> Header:
     return header
 
 
-def _read_directory(view: memoryview, count: int) -> tuple[tuple[TensorInfo, ...], list[int]]:
-    """The tensors in the directory `view` and the offsets it claims for them."""
+def _read_2(view: memoryview, held: int) -> Header:
+    """The header in `view`, without its checksum, of a payload of `held` bytes."""
+    fields = FIXED_2.unpack_from(view)
+    _, _, flags, codec_id, bits, stage, reserved, block_size, count, header_bytes, values, keep = fields
+    if flags & ~SPARSE or reserved:
+        raise PayloadError(
+            f"flags {flags:#x} and reserved field {reserved:#x}: version 2 knows flag {SPARSE:#x} only"
+        )
+    if codec_id >= len(NAMES):
+        raise PayloadError(f"unknown codec {codec_id}; known are {dict(enumerate(NAMES))}")
+    if stage not in entropy.NAMES:
+        raise PayloadError(f"unknown entropy stage {stage}; known are {entropy.NAMES}")
+    if not (0 < keep < 1 if flags & SPARSE else keep == 1):
+        raise PayloadError(f"share {keep} of the values kept does not go with flags {flags:#x}")
+    tensors, _ = _read_directory(view[FIXED_2.size :], count, _why_not(codec_id, bits, block_size), offsets=False)
+    header = Header(bits, block_size, tensors, codec_id, keep, stage)
+    if header.version != 2:
+        raise PayloadError(f"codec {codec_id} with every value and no entropy stage belongs into version 1")
+    if values != header.values:
+        raise PayloadError(f"the header claims {values:,} values; its tensors have {header.values:,}")
+    if header_bytes + CRC.size > held:
+        raise PayloadError(f"the payload should have {header_bytes + CRC.size:,} bytes at least and has {held:,}")
+    return header
+
+
+def _why_not(codec_id: int, bits: int, block_size: int) -> str | None:
+    return codec(codec_id).why_not(bits, block_size)
+
+
+def _read_directory(
+    view: memoryview, count: int, wrong: str | None, *, offsets: bool
+) -> tuple[tuple[TensorInfo, ...], list[int]]:
+    """The tensors in the directory `view` and the offsets it claims for them, if `offsets`; `wrong` is refused
+    first.
+    """
+    if wrong:
+        raise PayloadError(f"the header claims {wrong}")
+    if count > MAX_TENSORS:
+        raise PayloadError(f"the header claims {count:,} tensors; at most {MAX_TENSORS:,} are allowed")
     tensors: dict[str, TensorInfo] = {}
-    offsets = []
+    found: list[int] = []
     at = 0
     for number in range(count):
         where = f"tensor {number} of {count}"
@@ -208,24 +269,25 @@ def _read_directory(view: memoryview, count: int) -> tuple[tuple[TensorInfo, ...
             raise PayloadError(f"{where}: the directory of {len(view):,} bytes ends before it")
         name_bytes, dtype_code, ndim = ENTRY.unpack_from(view, at)
         at += ENTRY.size
-        needed = name_bytes + 8 * (ndim + 1)
+        needed = name_bytes + 8 * (ndim + offsets)
         if at + needed > len(view):
             raise PayloadError(f"{where}: it needs {needed:,} bytes of the directory, {len(view) - at:,} are left")
         try:
             name = str(view[at : at + name_bytes], "utf-8")
         except UnicodeDecodeError as error:
             raise PayloadError(f"{where}: its name is not UTF-8: {error}") from error
-        *shape, offset = struct.unpack_from(f"<{ndim}QQ", view, at + name_bytes)
+        numbers = struct.unpack_from(f"<{ndim + offsets}Q", view, at + name_bytes)
+        shape = numbers[:ndim]
         at += needed
-        wrong = why_no_tensor(name, shape)
-        if wrong:
-            raise PayloadError(f"{where}: {wrong}")
+        problem = why_no_tensor(name, shape)
+        if problem:
+            raise PayloadError(f"{where}: {problem}")
         if dtype_code not in DTYPES:
             raise PayloadError(f"{where}: unknown dtype code {dtype_code}; known are {sorted(DTYPES)}")
         if name in tensors:
             raise PayloadError(f"{where}: a second tensor called {name!r}")
         tensors[name] = TensorInfo(name, tuple(shape), DTYPES[dtype_code])
-        offsets.append(offset)
+        found += numbers[ndim:]
     if at != len(view):
         raise PayloadError(f"the directory has {len(view):,} bytes; its {count:,} tensors need {at:,}")
-    return tuple(tensors.values()), offsets
+    return tuple(tensors.values()), found

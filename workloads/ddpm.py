@@ -3,6 +3,7 @@
 A network is called as net(x, t, width) and gives the noise in x. Images are float32 (B, C, H, W) in [-1, 1].
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -36,7 +37,7 @@ def noising(schedule: Schedule, steps: int) -> Tensor:
     return abar
 
 
-def loss(net: UNet, x0: Tensor, t: Tensor, noise: Tensor, abar: Tensor, width: float) -> Tensor:
+def loss(net: Callable[..., Tensor], x0: Tensor, t: Tensor, noise: Tensor, abar: Tensor, width: float) -> Tensor:
     """||e - e_theta(sqrt(abar_t) x0 + sqrt(1 - abar_t) e, t)||^2, mean over pixels (Ho et al. 2020, eq. 14).
 
     x0, noise: (B, C, H, W); t: (B,) in 0..len(abar) - 1. Returns one loss per image: (B,).

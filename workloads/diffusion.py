@@ -13,6 +13,7 @@ from torch import Tensor
 from fleet.domain import Assignment, Evaluation, Metric
 from fleet.errors import BadRequest
 from fleet.experiment import PRECISIONS, Section, parse
+from quantizer import qat
 from workloads import data, partition
 from workloads.protocol import Outcome, Params, Shard
 from workloads.unet import UNet
@@ -38,6 +39,7 @@ class Diffusion(Section):
 class Training(Section):
     """Adam on each device; its moments live for one round, so devices send nothing but the model.
 
+    optimizer "adam8bit" keeps the moments of large tensors in 8 bits (bitsandbytes; Dettmers et al. 2022).
     lr_decay "cosine" lets the rate fall from `lr` to zero within each round, "none" keeps it.
     """
 
@@ -45,6 +47,7 @@ class Training(Section):
     lr: float = Field(gt=0)
     lr_decay: Literal["none", "cosine"]
     clip: float = Field(gt=0)
+    optimizer: Literal["adam", "adam8bit"] = "adam"
 
 
 class Judging(Section):
@@ -92,7 +95,9 @@ class DiffusionWorkload:
     """DDPM with a slimmable U-Net; see Options for what an experiment may choose.
 
     precision "fp32", or "bf16": weights, moments and update stay float32, convolutions and matrix products
-    run in bfloat16 (torch.autocast). Same parameters, seed and number of threads: the same bits.
+    run in bfloat16 (torch.autocast). "q1" to "q16": weights and activations of so many bits, simulated in float32
+    (quantizer.qat, each activation tensor with a reach of its own), weights kept in [-1, 1]. Same parameters,
+    seed and number of threads: the same bits.
     """
 
     def __init__(self, options: Mapping[str, Any], data: Path | None) -> None:
@@ -133,8 +138,7 @@ class DiffusionWorkload:
         """
         from workloads import ddpm
 
-        if assignment.precision not in PRECISIONS:
-            raise BadRequest(f"precision {assignment.precision!r}; known are {', '.join(PRECISIONS)}")
+        bits = _training_bits(assignment.precision)
         if not 0 <= shard.index < shard.of:
             raise BadRequest(f"shard {shard.index} of {shard.of}")
         if not 0 < assignment.width <= 1:
@@ -145,9 +149,10 @@ class DiffusionWorkload:
         split = self._data.train
         mine = partition.cut(split.labels, shard.of, self._options.partition)[shard.index]
         net = self._load(params)
-        optimizer = torch.optim.Adam(net.parameters(), lr=how.lr, fused=True)
+        optimizer = _optimizer(how, net)
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _decay(how.lr_decay, step / steps))
         generator = torch.Generator().manual_seed(assignment.seed)
+        running = qat.Quantised(net, bits, bits, generator, reach=None) if bits < 32 else net
         losses = []
         for step in range(steps):
             drawn = torch.randint(len(mine), (how.batch,), generator=generator)
@@ -155,11 +160,13 @@ class DiffusionWorkload:
             t = torch.randint(len(self._abar), (how.batch,), generator=generator)
             noise = torch.randn(x0.shape, generator=generator)
             with torch.autocast("cpu", torch.bfloat16, enabled=assignment.precision == "bf16"):
-                mean = ddpm.loss(net, x0, t, noise, self._abar, assignment.width).mean()
+                mean = ddpm.loss(running, x0, t, noise, self._abar, assignment.width).mean()
             optimizer.zero_grad()
             mean.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(net.parameters(), how.clip)
             optimizer.step()
+            if bits < 32:
+                qat.clip(net)
             rate.step()
             losses.append(mean.item())
             progress(step + 1, losses[-1])
@@ -231,6 +238,22 @@ def scaled(images: np.ndarray) -> Tensor:
 def pixels(images: Tensor) -> np.ndarray:
     """float32 (N, C, H, W) in [-1, 1] as uint8 (N, H, W, C)."""
     return ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _training_bits(precision: str) -> int:
+    """Bits of weights and activations in training; BadRequest lists the precisions there are."""
+    known: dict[str, int] = dict.fromkeys(PRECISIONS, 32) | {f"q{bits}": bits for bits in qat.BITS if bits < 32}
+    if precision not in known:
+        raise BadRequest(f"precision {precision!r}; known are {', '.join(PRECISIONS)} and q1 to q16")
+    return known[precision]
+
+
+def _optimizer(how: Training, net: UNet) -> torch.optim.Optimizer:
+    if how.optimizer == "adam":
+        return torch.optim.Adam(net.parameters(), lr=how.lr, fused=True)
+    from quantizer import bnb  # takes seconds to import
+
+    return bnb.adam8bit(net.parameters(), how.lr)
 
 
 def _decay(kind: str, done: float) -> float:

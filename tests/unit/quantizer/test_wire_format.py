@@ -87,11 +87,11 @@ def test_bytes_behind_the_end_are_refused():
 @pytest.mark.parametrize(
     ("offset", "layout", "value", "message"),
     [
-        (8, "<H", 2, r"version 2; this is version 1"),
+        (8, "<H", 3, r"version 3; known are \(1, 2\)"),
         (10, "<H", 1, r"flags 0x1"),
         (12, "<B", 7, r"unknown codec 7"),
         (12, "<B", 0, r"codec 0 does not go with 4 bits"),
-        (13, "<B", 1, r"1 bits; a payload has 2 to 16"),
+        (13, "<B", 1, r"1 bits; codec 'uniform' has 2 to 16"),
         (13, "<B", 32, r"codec 1 does not go with 32 bits"),
         (14, "<H", 1, r"reserved field 0x1"),
         (16, "<I", 7, r"block size 7"),

@@ -117,6 +117,24 @@ def test_bf16_trains_to_nearly_the_same_loss_and_keeps_a_float32_update():
     assert {v.dtype for v in half.update.values()} == {np.dtype(np.float32)}
 
 
+@pytest.mark.parametrize("precision", ["q4", "q8"])
+def test_few_bits_train_to_nearly_the_same_loss_on_weights_that_are_kept_in_range(precision):
+    full, few = trained(ASSIGNMENT), trained(replace(ASSIGNMENT, precision=precision))
+    again = trained(replace(ASSIGNMENT, precision=precision))
+    assert few.loss == pytest.approx(full.loss, rel=0.2)
+    assert any(not np.array_equal(few.update[n], full.update[n]) for n in full.update)
+    assert all(np.array_equal(few.update[n], again.update[n]) for n in few.update)
+
+
+def test_eight_bit_moments_train_to_nearly_the_same_loss():
+    options = copy.deepcopy(OPTIONS)
+    options["training"]["optimizer"] = "adam8bit"
+    full = trained(ASSIGNMENT)
+    eight = DiffusionWorkload(options, None)
+    short = eight.train(eight.initial(7), HALF, ASSIGNMENT, lambda *_: None)
+    assert short.loss == pytest.approx(full.loss, rel=0.2)
+
+
 def test_what_progress_raises_ends_the_training():
     steps = []
 
@@ -133,7 +151,7 @@ def test_what_progress_raises_ends_the_training():
 @pytest.mark.parametrize(
     ("change", "shard", "complaint"),
     [
-        ({"precision": "fp8"}, Shard(0, 1), "precision 'fp8'; known are fp32, bf16"),
+        ({"precision": "fp8"}, Shard(0, 1), "precision 'fp8'; known are fp32, bf16 and q1 to q16"),
         ({}, Shard(2, 2), "shard 2 of 2"),
         ({"train_steps": 0}, Shard(0, 1), "train_steps 0; at least 1"),
         ({"width": 1.5}, Shard(0, 1), r"width 1.5 is not in \(0, 1\]"),

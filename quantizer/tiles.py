@@ -1,0 +1,208 @@
+"""What is done to a tile of values: random bits, scales, codes, and values again. Compiled into quantizer.kernels.
+
+A code c of a block stands for (c - zero) * step + least, and the forms differ in what the block's scales say of
+these three:
+
+    SYMMETRIC   one scale s, the largest magnitude   zero = L, step = s / L, least = 0      L = 2^(bits-1) - 1
+    MINMAX      two, the least and the greatest      zero = 0, step = (greatest - least) / (2^bits - 1)
+    FIXED       none                                 zero = 2^(bits-1), step = 2^(1-bits), least = 0
+    SIGN        one scale s, the mean magnitude      zero = 0, step = 2 s, least = -s
+    SIGN_ONE    none                                 the same with s = 1
+"""
+
+from typing import Any
+
+import numpy as np
+
+from quantizer.compiled import inner
+
+SYMMETRIC, MINMAX, FIXED, SIGN, SIGN_ONE = range(5)
+
+LANES = 16  # partial sums, so that the order of additions is fixed and there are some to do at once
+ABSOLUTE = np.uint32(0x7FFFFFFF)  # a float32 without its sign; as integers these sort like the values
+INFINITE = np.uint32(0x7F800000)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+@inner
+def mix(x: Any) -> Any:
+    """The output function of splitmix64 (Steele, Lea and Flood 2014): 64 bits to 64 well mixed bits."""
+    x = np.uint64(x)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@inner
+def largest_magnitude(magnitudes: Any) -> Any:
+    """The largest of float32 seen as uint32, without signs; INFINITE or more if one is not finite."""
+    largest = np.uint32(0)
+    for i in range(magnitudes.size):
+        largest = max(largest, np.uint32(magnitudes[i] & ABSOLUTE))
+    return largest
+
+
+@inner
+def extremes(tile: Any) -> Any:
+    """The least and the greatest of `tile`: float32, finite."""
+    # As int32 with the magnitude of negatives turned over, float32 sort like the values; LLVM vectorises that.
+    ordered = tile.view(np.int32)
+    least, greatest = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
+    for i in range(tile.size):
+        key = np.int32(ordered[i] ^ np.int32(np.int32(ordered[i] >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+        least = min(least, key)
+        greatest = max(greatest, key)
+    found = np.empty(2, np.int32)
+    found[0] = least ^ ((least >> np.int32(31)) & np.int32(0x7FFFFFFF))
+    found[1] = greatest ^ ((greatest >> np.int32(31)) & np.int32(0x7FFFFFFF))
+    as_floats = found.view(np.float32)
+    return as_floats[0], as_floats[1]
+
+
+@inner
+def mean_magnitude(tile: Any) -> Any:
+    """The mean of |tile|, summed in float64 in a fixed order."""
+    partial = np.zeros(LANES, np.float64)
+    whole = tile.size - tile.size % LANES
+    for i in range(0, whole, LANES):
+        for lane in range(LANES):
+            partial[lane] += abs(np.float64(tile[i + lane]))
+    total = 0.0
+    for lane in range(LANES):
+        total += partial[lane]
+    for i in range(whole, tile.size):
+        total += abs(np.float64(tile[i]))
+    return total / tile.size
+
+
+@inner
+def line(form: int, bits: int, scales: Any, block: int) -> Any:
+    """(zero, step, least) of a block, as above, and whether its scales are ones that quantise makes."""
+    if form == SYMMETRIC:
+        top = (1 << (bits - 1)) - 1
+        scale = scales[block]
+        return float(top), np.float64(scale) / top, 0.0, scale >= 0 and scale < np.inf
+    if form == MINMAX:
+        least, greatest = scales[2 * block], scales[2 * block + 1]
+        step = (np.float64(greatest) - np.float64(least)) / ((1 << bits) - 1)
+        return 0.0, step, np.float64(least), step >= 0 and step < np.inf
+    if form == FIXED:
+        return float(1 << (bits - 1)), 2.0 / (1 << bits), 0.0, True
+    scale = scales[block] if form == SIGN else np.float32(1)
+    return 0.0, 2 * np.float64(scale), -np.float64(scale), scale >= 0 and scale < np.inf
+
+
+@inner
+def highest_code(form: int, bits: int) -> int:
+    """The highest code that is allowed."""
+    return (1 << bits) - 2 if form == SYMMETRIC else (1 << bits) - 1
+
+
+@inner
+def hash_places(low: Any, high: Any, first: int, random: Any) -> None:
+    """32 random bits for each place of a block from `first` on: lowbias32 (Wellons 2018), keyed by `low` and
+    `high`.
+
+    What is read from memory is uint32 to LLVM; what was cut from 64 bits it computes in 64, at half the speed.
+    """
+    place = np.uint32(first)
+    for i in range(random.size):
+        random[i] = np.uint32(place + i)
+    for i in range(random.size):
+        h = np.uint32(random[i] * np.uint32(0x9E3779B9) + low)
+        h = np.uint32(np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)) + high)
+        h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B))
+        random[i] = np.uint32(h ^ (h >> np.uint32(16)))
+
+
+@inner
+def draw(tile: Any, random: Any, least: float, per_step: float, zero: float, top: float, codes: Any) -> None:
+    """Codes of `tile`, each the one above or below by chance.
+
+    With t drawn evenly from the multiples of 2^-32 in [0, 1), ceil(y - t) is floor(y) + 1 with the probability
+    y - floor(y), to 2^-32.
+    """
+    for i in range(tile.size):
+        y = (np.float64(tile[i]) - least) * per_step
+        codes[i] = np.int32(min(np.ceil(y - np.float64(random[i]) * 2.0**-32) + zero, top))
+
+
+@inner
+def draw_clipped(tile: Any, random: Any, per_step: float, zero: float, top: float, codes: Any) -> None:
+    """The same for values that may lie beyond -1 and 1, which count as those."""
+    for i in range(tile.size):
+        y = min(max(np.float64(tile[i]) * per_step, -per_step), per_step)
+        codes[i] = np.int32(min(np.ceil(y - np.float64(random[i]) * 2.0**-32) + zero, top))
+
+
+@inner
+def round_to_nearest(tile: Any, least: float, per_step: float, zero: float, top: float, codes: Any) -> None:
+    """Codes of `tile`, each the nearest; halves go down."""
+    for i in range(tile.size):
+        y = (np.float64(tile[i]) - least) * per_step
+        codes[i] = np.int32(min(max(np.ceil(y - 0.5) + zero, 0.0), top))
+
+
+@inner
+def signs(tile: Any, codes: Any) -> None:
+    """1 where a value is not negative, else 0."""
+    for i in range(tile.size):
+        codes[i] = 1 if tile[i] >= 0 else 0
+
+
+@inner
+def code(
+    tile: Any,
+    form: int,
+    nearest: bool,
+    low: Any,
+    high: Any,
+    first: int,
+    random: Any,
+    least: float,
+    per_step: float,
+    zero: float,
+    top: float,
+    codes: Any,
+) -> None:
+    """Codes of `tile` by `form`; `first` is the place of tile[0] in the block with the key `low`, `high`."""
+    if form in (SIGN, SIGN_ONE):
+        signs(tile, codes)
+    elif nearest:
+        round_to_nearest(tile, least, per_step, zero, top, codes)
+    else:
+        hash_places(low, high, first, random[: tile.size])
+        if form == FIXED:
+            draw_clipped(tile, random, per_step, zero, top, codes)
+        else:
+            draw(tile, random, least, per_step, zero, top, codes)
+
+
+@inner
+def take(tile: Any, codes: Any, zero: float, step: float, least: float, spare: Any, left: Any) -> None:
+    """left = tile - what `codes` stand for. Both may be the same memory, so it goes through `spare`."""
+    for i in range(tile.size):
+        spare[i] = tile[i] - np.float32((np.float64(codes[i]) - zero) * step + least)
+    for i in range(tile.size):
+        left[i] = spare[i]
+
+
+@inner
+def restore(codes: Any, zero: float, step: float, least: float, out: Any) -> int:
+    """out = what `codes` stand for; returns the highest code."""
+    highest = codes[0]
+    for i in range(out.size):
+        highest = max(highest, codes[i])
+        out[i] = np.float32((np.float64(codes[i]) - zero) * step + least)
+    return int(highest)
+
+
+@inner
+def restore_and_add(codes: Any, zero: float, step: float, least: float, weight: float, sums: Any) -> int:
+    """sums += weight * what `codes` stand for, rounded to float32 before and after; returns the highest code."""
+    highest = codes[0]
+    for i in range(sums.size):
+        highest = max(highest, codes[i])
+        value = np.float32((np.float64(codes[i]) - zero) * step + least)
+        sums[i] = np.float32(sums[i] + weight * np.float64(value))
+    return int(highest)
