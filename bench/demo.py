@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import aside  # noqa: F401
+
 from cli import local, report
 from cli.ledger_view import FID, ends, without_source
 from cli.options import console

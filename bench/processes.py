@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import aside  # noqa: F401
 import psutil
 
 

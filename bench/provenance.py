@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import aside  # noqa: F401
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,6 +5,7 @@ the sessions are touched on the event loop only.
 """
 
 import asyncio
+import io
 import json
 import math
 import random
@@ -41,10 +42,10 @@ from fleet.calibration import Calibrate, Calibration, CancelCalibration
 from fleet.calibration_plans import options_json
 from fleet.domain import Assignment, Cancel, Evaluation, Phase, Task
 from fleet.errors import PlanFailed
-from fleet.experiment import BITS, PRECISIONS, Experiment
+from fleet.experiment import BITS, PRECISIONS, SIMULATED_PRECISIONS, Experiment, QuantizerSection
 from optimizer.policy import Candidate, Decision, Policy, Told
 from optimizer.policy import load as load_policy
-from quantizer import decode, encode_to
+from quantizer import decode, encode_to, encode_with_feedback
 from workloads import Workload
 from workloads import load as load_workload
 
@@ -150,6 +151,7 @@ class Effects:
         candidates = [self._candidate(run, name) for name in _sampled(run, plan)]
         decisions = live.policy.ask(plan.round, candidates) if candidates else ()
         _check(decisions, candidates)
+        _check_codec(decisions, run.experiment.quantizer)
         models = self._shelves.models(run.run)
         payloads: dict[int, tuple[str, int]] = {}
         for bits in sorted({d.bits_down for d in decisions}):
@@ -202,6 +204,9 @@ class Effects:
                 shards=experiment.shards,
                 block_size=experiment.quantizer.block_size,
                 error_feedback=experiment.quantizer.error_feedback,
+                codec=experiment.quantizer.codec,
+                keep=experiment.quantizer.keep,
+                entropy=experiment.quantizer.entropy,
             )
         )
         try:
@@ -296,10 +301,27 @@ def _check(decisions: Sequence[Decision], candidates: Sequence[Candidate]) -> No
     if len(set(names)) < len(names):
         raise PlanFailed(f"the policy chose a device twice: {', '.join(names)}")
     for d in decisions:
-        if d.bits_up not in BITS or d.bits_down not in BITS or d.precision not in PRECISIONS:
+        if (
+            d.bits_up not in BITS
+            or d.bits_down not in BITS
+            or d.precision not in (*PRECISIONS, *SIMULATED_PRECISIONS)
+        ):
             raise PlanFailed(f"{d.device}: bits {d.bits_up} up, {d.bits_down} down at {d.precision} do not exist")
         if not 0 < d.width <= 1 or d.train_steps < 1:
             raise PlanFailed(f"{d.device}: width {d.width} and {d.train_steps} steps cannot be trained")
+
+
+def _check_codec(decisions: Sequence[Decision], settings: QuantizerSection) -> None:
+    """PlanFailed where the codec of the experiment has no such bits, or no error feedback at them."""
+    for bits in sorted({d.bits_up for d in decisions}):
+        try:
+            how = {"codec": settings.codec, "keep": settings.keep, "block_size": settings.block_size}
+            if settings.error_feedback and bits < 32:
+                encode_with_feedback({}, None, bits, seed=0, sink=io.BytesIO(), **how)  # type: ignore[arg-type]
+            else:
+                encode_to(io.BytesIO(), {}, bits, seed=0, **how)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise PlanFailed(f"updates cannot be coded at {bits} bits: {error}") from error
 
 
 def _assignments(

@@ -62,31 +62,24 @@ class Worker:
         disk when this returns: a round repeated after a crash gives the same bytes.
         """
         a = task.assignment
+        how: dict[str, Any] = {
+            "seed": a.seed,
+            "block_size": task.block_size,
+            "codec": task.codec,
+            "keep": task.keep,
+            "entropy": task.entropy,
+            "digest": xxhash.xxh3_128(),
+        }
         self._update.touch()
         with self._update.open("r+b") as sink:
             if task.error_feedback and a.bits_up < 32:
                 residual = self._residual(a)
-                name, residual = encode_with_feedback(
-                    update,
-                    residual,
-                    a.bits_up,
-                    seed=a.seed,
-                    block_size=task.block_size,
-                    sink=sink,
-                    digest=xxhash.xxh3_128(),
-                )
+                name, residual = encode_with_feedback(update, residual, a.bits_up, sink=sink, **how)
                 self._residuals.save(a.run, a.round, residual)
                 if a.residual_round is not None:
                     self._residuals.prune(a.run, a.residual_round)
             else:
-                name = quantizer.encode_to(
-                    sink,
-                    update,
-                    a.bits_up,
-                    seed=a.seed,
-                    block_size=task.block_size,
-                    digest=xxhash.xxh3_128(),
-                )
+                name = quantizer.encode_to(sink, update, a.bits_up, **how)
             sink.truncate()
         return Encoded(self._update, name, self._update.stat().st_size)
 

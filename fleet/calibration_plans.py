@@ -78,7 +78,7 @@ def options_json(workload: WorkloadSection) -> str:
 
 def check(plan: CalibrationPlan) -> None:
     """BadRequest names everything in `plan` that cannot be done anywhere. Its workload is not looked at."""
-    wrong = [f"bits {b}; there are 2 to 16 and 32" for b in plan.bits if b not in BITS]
+    wrong = [f"bits {b}; there are 1 to 16 and 32" for b in plan.bits if b not in BITS]
     wrong += [
         f"precision {p!r}; known are {', '.join(PRECISIONS)}" for p in plan.precisions if p not in PRECISIONS
     ]

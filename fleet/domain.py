@@ -111,6 +111,9 @@ class Task:
     shards: int
     block_size: int
     error_feedback: bool
+    codec: str | None = None
+    keep: float = 1.0
+    entropy: str = "off"
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class AddressInUse(WattbedError):
 
 
 class ShapingFailed(WattbedError):
-    """A link could not be emulated; the message has the command and what it said, and nothing was left half done."""
+    """A link could not be emulated; the message has the command and what it said; nothing is left half done."""
 
     status = "INTERNAL"
 

@@ -13,11 +13,17 @@ from fleet.errors import BadExperiment
 
 S = TypeVar("S", bound=BaseModel)
 
-BITS = (*range(2, 17), 32)
+BITS = (*range(1, 17), 32)
 """Bit-widths an update can have."""
 
+Codec = Literal["float32", "uniform", "minmax", "fixed", "sign", "float16", "bfloat16", "int8", "nf4", "fp4"]
+"""Codecs of the quantizer, by name."""
+
 PRECISIONS = ("fp32", "bf16")
-"""Precisions of local training."""
+"""Precisions of local training that hardware has."""
+
+SIMULATED_PRECISIONS = tuple(f"q{n}" for n in range(1, 17))
+"""Weights and activations at n bits, computed in float32: what a chip with such arithmetic would find."""
 
 
 class Section(BaseModel):
@@ -105,10 +111,17 @@ ServerSection = Annotated[FedAvg | FedAvgM | FedAdam, Field(discriminator="optim
 
 
 class QuantizerSection(Section):
-    """Codec of the updates: values per scale, and whether devices keep an error-feedback residual."""
+    """How updates are coded, see docs/quantizer.md: values per scale, and whether devices keep a residual.
+
+    codec: its name; without one uniform, sign at 1 bit, float32 at 32. keep: the share of values sent, the
+    largest. entropy: whether the codes are compressed after.
+    """
 
     block_size: int = Field(ge=8, le=1 << 20)
     error_feedback: bool
+    codec: Codec | None = None
+    keep: float = Field(default=1.0, gt=0, le=1)
+    entropy: Literal["off", "auto", "on"] = "off"
 
 
 class EvaluateSection(Section):

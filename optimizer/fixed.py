@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator
 
-from fleet.experiment import BITS, Section, parse
+from fleet.experiment import BITS, PRECISIONS, SIMULATED_PRECISIONS, Section, parse
 from optimizer.forecast import Forecast
 from optimizer.policy import Candidate, Decision, Told
 
@@ -16,16 +16,23 @@ class FixedOptions(Section):
 
     bits_up: tuple[int, ...] = Field(min_length=1)
     bits_down: int
-    precision: Literal["fp32", "bf16"]
+    precision: str
     width: float = Field(gt=0, le=1)
     train_steps: int = Field(ge=1)
+
+    @field_validator("precision")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in (*PRECISIONS, *SIMULATED_PRECISIONS):
+            raise ValueError(f"precision must be {', '.join(PRECISIONS)} or q1 to q16, not {value!r}")
+        return value
 
     @field_validator("bits_up", "bits_down")
     @classmethod
     def _supported(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
         for bits in value if isinstance(value, tuple) else (value,):
             if bits not in BITS:
-                raise ValueError(f"bits must be 2 to 16 or 32, not {bits}")
+                raise ValueError(f"bits must be 1 to 16 or 32, not {bits}")
         return value
 
 

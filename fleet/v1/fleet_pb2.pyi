@@ -281,20 +281,26 @@ class MeasurementAck(_message.Message):
     def __init__(self, window: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("assignment", "workload", "options_json", "shards", "block_size", "error_feedback")
+    __slots__ = ("assignment", "workload", "options_json", "shards", "block_size", "error_feedback", "codec", "keep", "entropy")
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    CODEC_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    ENTROPY_FIELD_NUMBER: _ClassVar[int]
     assignment: Assignment
     workload: str
     options_json: str
     shards: int
     block_size: int
     error_feedback: bool
-    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., workload: _Optional[str] = ..., options_json: _Optional[str] = ..., shards: _Optional[int] = ..., block_size: _Optional[int] = ..., error_feedback: _Optional[bool] = ...) -> None: ...
+    codec: str
+    keep: float
+    entropy: str
+    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., workload: _Optional[str] = ..., options_json: _Optional[str] = ..., shards: _Optional[int] = ..., block_size: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., codec: _Optional[str] = ..., keep: _Optional[float] = ..., entropy: _Optional[str] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("run", "round", "device", "model_sha256", "model_bytes", "shard", "bits_up", "bits_down", "precision", "width", "train_steps", "seed", "deadline_at_s", "residual_round", "power_limit_watts", "frequency_hz", "predicted")

@@ -59,3 +59,12 @@ def test_a_file_that_is_not_there_or_not_toml_is_named(tmp_path):
         read(broken)
     with pytest.raises(BadExperiment, match="nowhere.toml: No such file"):
         read(tmp_path / "nowhere.toml")
+
+
+def test_the_codecs_of_an_experiment_are_those_of_the_quantizer():
+    from typing import get_args
+
+    from fleet.experiment import Codec
+    from quantizer import NAMES
+
+    assert get_args(Codec) == NAMES

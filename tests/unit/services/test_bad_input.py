@@ -203,7 +203,7 @@ async def test_a_device_may_not_read_what_it_was_not_asked_to_train_on(coordinat
         ({"workload": {"name": "nop", "options": {}}}, "workload.name = 'nop': known are diffusion, noop"),
         ({"policy": {"name": "fixd", "options": {}}}, "policy.name = 'fixd': known are exhaustive, fixed"),
         ({"workload": {"name": "noop", "options": {"model_byte": 3}}}, "unknown key model_byte; known are"),
-        ({"policy": {"name": "fixed", "options": {"bits_up": [17]}}}, "bits must be 2 to 16 or 32, not 17"),
+        ({"policy": {"name": "fixed", "options": {"bits_up": [17]}}}, "bits must be 1 to 16 or 32, not 17"),
         ({"rounds": "many"}, "rounds = 'many'"),
     ],
 )

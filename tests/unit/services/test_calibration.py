@@ -216,7 +216,7 @@ async def test_filler_goes_only_to_a_device_that_is_being_calibrated(coordinator
     ("device", "changes", "error", "message"),
     [
         ("nobody", {}, UnknownDevice, "no device 'nobody' has attached; known are: a, b"),
-        ("a", {"bits": (1,), "widths": (2.0,)}, BadRequest, r"bits 1; there are 2 to 16 and 32; width 2.0"),
+        ("a", {"bits": (0,), "widths": (2.0,)}, BadRequest, r"bits 0; there are 1 to 16 and 32; width 2.0"),
         (
             "a",
             {"repeats": 0, "window_s": float("nan")},
