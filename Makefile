@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check proto proto-check lock format clean
+.PHONY: install demo test check proto proto-check dashboards dashboards-check lock format clean
 
 install: .venv/.installed
 
@@ -17,7 +17,7 @@ install: .venv/.installed
 demo: install
 	$(BIN)/python bench/demo.py
 
-check: install proto-check
+check: install proto-check dashboards-check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -26,12 +26,19 @@ check: install proto-check
 
 test: check
 	$(BIN)/pytest -q tests/histories tests/system
+	$(BIN)/pytest -q tests/containers
 
 proto: install
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. --pyi_out=. proto/fleet/v1/*.proto
 
 proto-check: install
 	deploy/proto-check.sh $(BIN)/python
+
+dashboards: install
+	$(BIN)/python -m dashboards
+
+dashboards-check: install
+	$(BIN)/python -m dashboards --check
 
 lock: install
 	deploy/lock.sh

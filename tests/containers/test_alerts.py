@@ -16,6 +16,7 @@ def silent(stack):
 
 async def test_an_agent_killed_in_a_round_fires_the_alert_and_the_round_closes(stack, noop):
     stack.attached(4)
+    stack.until("all seen attached", lambda: len(stack.query("wattbed_device_attached == 1")) == 4, 60)
     stack.until("quiet", lambda: not silent(stack), 60)
     run = await stack.begin(noop("silent", rounds=1, train_steps=20, step_s=0.1, quorum=3, lost_after_s=3))
     await stack.event(run, "RoundOpened")
