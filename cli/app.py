@@ -28,6 +28,7 @@ from cli.options import (
     console,
     say_json,
 )
+from cli.plan import plan
 from cli.reproduce import reproduce_app
 from fleet.errors import BadRequest, Unreachable, WattbedError
 
@@ -43,7 +44,7 @@ app.add_typer(devices_app, name="devices")
 app.add_typer(data_app, name="data")
 app.add_typer(energy_app, name="energy")
 app.add_typer(reproduce_app, name="reproduce")
-for command in (testbed.up, testbed.down, testbed.logs, testbed.scale, doctor, calibrate):
+for command in (testbed.up, testbed.down, testbed.logs, testbed.scale, doctor, calibrate, plan):
     app.command()(command)
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]

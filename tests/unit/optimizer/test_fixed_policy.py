@@ -66,7 +66,7 @@ def test_joules_that_one_phase_lacks_are_not_predicted():
     ("changes", "message"),
     [
         ({"bits_up": []}, "bits_up"),
-        ({"bits_down": 1}, "bits must be 2 to 16 or 32, not 1"),
+        ({"bits_down": 0}, "bits must be 1 to 16 or 32, not 0"),
         ({"width": 0}, "width = 0"),
         ({"steps": 3}, "unknown key steps; known are bits_down, bits_up, precision, train_steps, width"),
     ],

@@ -1,0 +1,117 @@
+"""What a step of training costs at each setting, from samples at several settings and numbers of steps.
+
+    y = fixed + steps * law(setting) * exp(g + a[setting])
+
+`law` is what is known before: a calibration, or that cost goes with the square of the width. g says how this
+device compares with it now, a[setting] by how much the law is wrong about one setting, and `fixed` what training
+takes however few the steps. They come from least squares of log y, so that one step counts as much as a hundred,
+with a loss that is linear far out (scipy), in which `fixed` and each a cost a little: what nothing is known about
+is zero. With one setting and one number of steps that is a median.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from optimizer.fitting.robust import LATEST, SPREAD, present
+from optimizer.fitting.sample import RECENT, Setting
+
+PULL = 0.1
+"""Weight of an a[setting], and of the part that `fixed` has in the cheapest sample, against one sample."""
+
+TIE = 0.3
+"""Weight of a drift of g within a regime: above PULL, so that a new setting is not taken for a drift."""
+
+NEAR = 0.03
+"""Up to here a deviation counts by its square: rounds of one device scatter by a few per cent."""
+
+PASSES = 3
+
+
+@dataclass(frozen=True)
+class StepFit:
+    """The fit of one device. `tried` are the samples of each setting in the present regime."""
+
+    fixed: float
+    g: float
+    a: dict[Setting, float]
+    law: Callable[[Setting], float]
+    tried: dict[Setting, int]
+    residual: float
+
+    def at(self, setting: Setting, steps: float) -> float:
+        """y of `steps` steps."""
+        return self.fixed + steps * self.per_step(setting)
+
+    def per_step(self, setting: Setting) -> float:
+        """y of one step more."""
+        return float(self.law(setting) * np.exp(self.g + self.a.get(setting, 0.0)))
+
+
+def fit(
+    settings: Sequence[Setting], steps: Sequence[int], ys: Sequence[float], law: Callable[[Setting], float]
+) -> StepFit | None:
+    """Samples in the order of time, of which the last are looked at; None without any."""
+    kept = slice(-2 * RECENT, None)
+    settings, count, y = list(settings)[kept], np.asarray(steps, float)[kept], np.asarray(ys, float)[kept]
+    if not len(settings):
+        return None
+    base = count * np.array([law(s) for s in settings])
+    known = list(dict.fromkeys(settings))
+    columns = np.array([known.index(s) for s in settings])
+    begin, plain = 0, len(known) == 1 and count.max() < SPREAD * count.min()
+    for _ in range(PASSES):  # first all differences are the settings', then what these leave is the device's
+        if plain:
+            fixed, g, a = 0.0, float(np.median(np.log(y / base)[begin:][-LATEST:])), np.zeros(1)
+        else:
+            fixed, g, a = _solved(base, y, columns, begin)
+        said = fixed + base * np.exp(g + a[columns])
+        found = present(list(np.log(y / said)))
+        if found == begin:
+            break
+        begin = found
+    tried: dict[Setting, int] = {}
+    for s in settings[begin:]:
+        tried[s] = tried.get(s, 0) + 1
+    residual = float(np.median(np.abs(said / y - 1)[begin:]))
+    return StepFit(fixed, g, dict(zip(known, map(float, a), strict=True)), law, tried, residual)
+
+
+def _solved(base: np.ndarray, y: np.ndarray, columns: np.ndarray, begin: int) -> tuple[float, float, np.ndarray]:
+    """fixed, g of the latest samples of the present regime, which starts at `begin`, and a by column.
+
+    The regime's other samples have a g of their own that is drawn to it, those before the regime a free one. All
+    is in units of the cheapest sample, as far as it is one of joules or seconds.
+    """
+    n, settings, rows = len(y), int(columns.max()) + 1, np.arange(len(y))
+    latest = max(begin, n - LATEST)
+    stage = 1 + np.where(rows >= latest, 0, np.where(rows >= begin, 1, 2))
+    column, logs, unit = 4 + columns, np.log(y), float(y.min())
+    pulls = np.zeros((settings + 4, 4 + settings))
+    pulls[0, 0] = PULL
+    pulls[1, 1:3] = TIE, -TIE
+    pulls[2, 2] = pulls[3, 3] = 1e-6  # a stage without samples is anything
+    pulls[4:, 4:] = PULL * np.eye(settings)
+
+    def moving(p: np.ndarray) -> np.ndarray:
+        return np.asarray(base * np.exp(p[stage] + p[column]))
+
+    def deviations(p: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.log(unit * p[0] + moving(p)) - logs, pulls @ p])
+
+    def slopes(p: np.ndarray) -> np.ndarray:
+        part, of = moving(p), np.zeros((n, 4 + settings))
+        total = unit * p[0] + part
+        of[:, 0] = unit / total
+        of[rows, stage] = part / total
+        of[rows, column] = part / total
+        return np.concatenate([of, pulls])
+
+    start = np.zeros(4 + settings)
+    start[0], start[1:4] = 0.05, np.median((logs - np.log(base))[latest:])
+    low = np.full(4 + settings, -np.inf)
+    low[0] = 0.0
+    p = least_squares(deviations, start, jac=slopes, bounds=(low, np.inf), loss="soft_l1", f_scale=NEAR).x
+    return float(unit * p[0]), float(p[1]), p[4:]
