@@ -14,8 +14,8 @@ from optimizer.policy import Candidate
 
 GuessAt = Callable[[float], Guess]
 
-AS_CALIBRATED, AS_EXPECTED = 1.25, 2.5
-"""A first sample that took more than so many times what a calibration said, or a law, paid for a warm-up."""
+AS_CALIBRATED = 1.25
+"""A first sample that took more than so many times what was to be expected paid for a warm-up."""
 
 
 @dataclass(frozen=True)
@@ -221,13 +221,12 @@ def warm(samples: Sequence[Sample], start: Start) -> list[Sample]:
     """Those of `samples` that did not pay for a warm-up, as far as one can tell.
 
     A run's first sample at a setting pays for imports and compiling. It counts where nothing else says what the
-    setting costs, or where it took no more than what does say so: a warm-up only ever adds.
+    setting costs; where a calibration does, if it took no more than that: a warm-up only ever adds.
     """
     warmed = [s for s in samples if not s.first]
     known = {s.choice.setting for s in warmed}
-    cold = [s for s in samples if s.first and s.choice.setting not in known]
-    if not warmed and not start.calibrated:
-        return cold
+    if not start.calibrated:
+        return [s for s in samples if not s.first or s.choice.setting not in known]
     choices = [s.choice for s in warmed]
     fit = steps.fit(
         [c.setting for c in choices],
@@ -236,12 +235,10 @@ def warm(samples: Sequence[Sample], start: Start) -> list[Sample]:
         start.law,
     )
 
-    bound = AS_CALIBRATED if start.calibrated else AS_EXPECTED
-
     def sound(s: Sample) -> bool:
         c = s.choice
         expected_s = fit.at(c.setting, c.steps) if fit else c.steps * start.law(c.setting)
-        return s.phases[Phase.TRAIN].seconds <= bound * expected_s
+        return s.phases[Phase.TRAIN].seconds <= AS_CALIBRATED * expected_s
 
     return [s for s in samples if not s.first or (s.choice.setting not in known and sound(s))]
 

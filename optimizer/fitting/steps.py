@@ -19,7 +19,10 @@ from optimizer.fitting.robust import LATEST, SPREAD, present
 from optimizer.fitting.sample import RECENT, Setting
 
 PULL = 0.1
-"""Weight of an a[setting], and of the part that `fixed` has in the cheapest sample, against one sample."""
+"""Weight of an a[setting] against one sample."""
+
+HOLD = 0.5
+"""Weight of the part that `fixed` has in the cheapest sample: few steps are far from many, and drift looks like it."""
 
 TIE = 0.3
 """Weight of a drift of g within a regime: above PULL, so that a new setting is not taken for a drift."""
@@ -90,7 +93,7 @@ def _solved(base: np.ndarray, y: np.ndarray, columns: np.ndarray, begin: int) ->
     stage = 1 + np.where(rows >= latest, 0, np.where(rows >= begin, 1, 2))
     column, logs, unit = 4 + columns, np.log(y), float(y.min())
     pulls = np.zeros((settings + 4, 4 + settings))
-    pulls[0, 0] = PULL
+    pulls[0, 0] = HOLD
     pulls[1, 1:3] = TIE, -TIE
     pulls[2, 2] = pulls[3, 3] = 1e-6  # a stage without samples is anything
     pulls[4:, 4:] = PULL * np.eye(settings)

@@ -1,8 +1,10 @@
 """What is written twice about the containers is the same: kinds, compose file, swarm file, images, experiment."""
 
+import ast
 import re
+import sys
 import tomllib
-from importlib.metadata import requires
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,36 @@ def requires_here(package: str) -> list[str]:
         return requires(package) or []
     except ModuleNotFoundError:
         return []
+
+
+IMPORTED = {
+    "agent": ("fleet", "quantizer", "workloads", "edge_agent"),
+    "coordinator": ("fleet", "quantizer", "workloads", "optimizer", "coordinator"),
+}
+
+
+ELSEWHERE = {"agent": {"torchmetrics"}, "coordinator": set()}
+"""What only the other image's part of a shared package imports: rounds are evaluated by the coordinator."""
+
+
+@pytest.mark.parametrize("image", IMPORTED)
+def test_an_image_carries_all_that_its_code_imports_anywhere(image):
+    modules = {
+        module.partition(".")[0]
+        for package in IMPORTED[image]
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for module in imported(node)
+    }
+    foreign = modules - sys.stdlib_module_names - {*IMPORTED["agent"], *IMPORTED["coordinator"]}
+    homes = packages_distributions()
+    carried = pinned("deploy/both.txt", f"deploy/{image}.txt").keys() | {"torch"}
+    lacking = {m for m in foreign if not carried & {canonicalize_name(d) for d in homes.get(m, ())}}
+    assert lacking == ELSEWHERE[image]
+
+
+def imported(node: ast.AST) -> list[str]:
+    """The modules an import statement names, relative ones left out."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
