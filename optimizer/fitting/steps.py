@@ -22,7 +22,7 @@ PULL = 0.1
 """Weight of an a[setting] against one sample."""
 
 HOLD = 0.5
-"""Weight of the part that `fixed` has in the cheapest sample: few steps are far from many, and drift looks like it."""
+"""Weight of the part that `fixed` has in the cheapest sample: drift looks like it."""
 
 TIE = 0.3
 """Weight of a drift of g within a regime: above PULL, so that a new setting is not taken for a drift."""
