@@ -101,7 +101,7 @@ events = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(events, max_size=30))
 def test_whatever_comes_in_whatever_order_no_update_is_lost_or_counted_twice(sequence):
     state, taken = training(), []
@@ -121,7 +121,7 @@ def test_whatever_comes_in_whatever_order_no_update_is_lost_or_counted_twice(seq
     assert set(held) <= set(taken)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(events, max_size=20))
 def test_a_log_read_back_gives_the_same_state(sequence):
     state, log = State(), []

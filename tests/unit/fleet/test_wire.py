@@ -16,7 +16,7 @@ for kind, values in {
 
 anything = st.one_of(*(st.from_type(c) for c in wire.CLASSES))
 messages = st.one_of(*(st.from_type(c) for c in (*AgentMessage.__args__, *CoordinatorMessage.__args__)))
-quick = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+quick = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 @quick

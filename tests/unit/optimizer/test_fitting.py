@@ -92,8 +92,8 @@ def test_one_odd_round_moves_nothing(simulated):
 def test_what_an_assignment_costs_however_little_it_does_is_seen_once_the_steps_differ(simulated):
     device = simulated(noise=0.0, overhead_s=2.0)
     fits, _ = run_rounds(device, [decision("a", steps=n) for n in (5, 10, 20, 40, 10)])
-    assert fits.device(device.candidate).train_seconds.fixed == pytest.approx(2.0, rel=0.05)
-    assert fits.cost(device.candidate, choice(steps=100)).of(Phase.TRAIN).seconds == pytest.approx(22.0, rel=0.02)
+    assert fits.device(device.candidate).train_seconds.fixed == pytest.approx(2.0, rel=0.1)
+    assert fits.cost(device.candidate, choice(steps=100)).of(Phase.TRAIN).seconds == pytest.approx(22.0, rel=0.03)
 
 
 def test_the_rate_of_the_link_is_that_of_bytes_sent(simulated):
@@ -195,13 +195,17 @@ def test_a_warm_up_says_less_than_a_calibration(simulated):
     assert fits.cost(device.candidate, choice()).of(Phase.TRAIN).seconds == pytest.approx(4.0)
 
 
-def test_a_setting_pays_for_its_own_warm_up(simulated):
+def test_a_first_assignment_that_took_no_more_than_expected_counts(simulated):
     device = simulated(noise=0.0, overhead_s=0.0).calibrated()
-    fits, _ = run_rounds(device, [decision("a")] * 3)
-    fits.add(replace(device, step_s=3.0).told(decision("a", BF16), 4))
-    assert fits.cost(device.candidate, choice(BF16)).of(Phase.TRAIN).seconds == pytest.approx(20 * 0.2 * 0.7)
-    fits.add(device.told(decision("a", BF16), 5))
-    assert fits.cost(device.candidate, choice(BF16)).of(Phase.TRAIN).samples == 1
+    fits, _ = run_rounds(device, [decision("a")])
+    assert fits.cost(device.candidate, choice()).of(Phase.TRAIN).known is Known.FITTED
+
+
+def test_what_a_width_costs_at_one_precision_is_learned_for_the_other(simulated):
+    device = simulated(noise=0.01, overhead_s=0.0, power=0.2)  # the law says 2
+    fits, _ = run_rounds(device, [decision("a", s) for s in (FP32, HALF, FP32, HALF, BF16)])
+    said = fits.cost(device.candidate, choice(Setting(0.5, "bf16"))).of(Phase.TRAIN)
+    assert said.seconds == pytest.approx(20 * 0.2 * 0.7 * 0.5**0.2, rel=0.15)
 
 
 def test_a_few_steps_are_told_from_many_and_many_from_a_few(simulated):

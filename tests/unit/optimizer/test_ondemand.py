@@ -48,7 +48,7 @@ def spent(devices, k, t, payload, band):
     return devices.kappa[k] * devices.cycles[k] * f**2 + p * t
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(BITS), st.floats(1e5, 2e7), st.floats(60, 1000))
 def test_power_frequency_and_time_are_those_scipy_finds(seed, bits, band, deadline_s):
     devices = fleet(1, seed, deadline_s=deadline_s)
@@ -72,7 +72,7 @@ def test_power_frequency_and_time_are_those_scipy_finds(seed, bits, band, deadli
     assert plan.joules <= min(judge.fun, ends) * (1 + 1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from((2, 6, 12)), st.floats(170, 600))
 def test_shared_bandwidth_is_spent_as_scipy_would_spend_it(seed, bits, deadline_s):
     devices, q, total = fleet(2, seed, deadline_s=deadline_s), np.full(2, float(bits)), 4e6
@@ -91,7 +91,7 @@ def test_shared_bandwidth_is_spent_as_scipy_would_spend_it(seed, bits, deadline_
     assert allocate(devices, q, band).joules <= min(found.fun, joules(0.5)) * (1 + 1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.floats(2, 9))
 def test_bits_from_a_shared_budget_cost_what_brute_force_finds(seed, count, level):
     devices = fleet(count, seed)

@@ -31,7 +31,7 @@ LEARNING = {
     "heterogeneity": 0.6, "noise": 100.0, "eps": 0.1, "variance": 0.0,
 }  # fmt: skip
 PRECISION = {
-    "goal": "energy", "precisions": ["fp32", "bf16"], "width": 1.0, "bits_down": 32, "radio_watts": 0.1,
+    "goal": "energy", "arithmetic": "native", "precisions": ["fp32", "bf16"], "width": 1.0, "bits_down": 32, "radio_watts": 0.1,
     "seed": 1, "learning": LEARNING, "network": NETWORK,
 }  # fmt: skip
 ALL = {
@@ -118,6 +118,7 @@ def test_an_unknown_option_is_an_error_that_lists_the_known_ones(name):
         ("on-demand", {"demand": DEMAND | {"tolerances": {"a": 0.0}}}, "above zero: a"),
         ("on-demand", {"participation": {"devices": 2, "by": "sample"}}, "seed belongs to"),
         ("precision", {"precisions": ["bf16"]}, "fp32 must be among them"),
+        ("precision", {"arithmetic": "simulated", "radio_watts": 0.0}, "needs radio_watts above zero"),
         ("random", {"seed": -1}, "seed = -1"),
     ],
 )
@@ -316,6 +317,19 @@ def test_joules_at_mac_level_are_apart_from_the_measured_ones(simulated):
     assert policy.mac_level(8) < policy.mac_level(32)
     truth = fleet(simulated, "a")[0]
     assert found.predicted.joules == pytest.approx(truth.joules(found), rel=0.2)
+
+
+def test_the_papers_own_experiment_trains_at_simulated_bits_on_the_chips_joules(simulated):
+    options = PRECISION | {"arithmetic": "simulated", "learning": LEARNING | {"eps": 1000.0}}
+    policy, devices = PrecisionPolicy(options), fleet(simulated)
+    decisions = policy.ask(1, candidates(devices))
+    assert {d.precision for d in decisions} == {f"q{policy.point.n}"}
+    problem = policy.problem(candidates(devices))
+    assert problem.train_joules(8) == pytest.approx(policy.mac_level(8))
+    seconds_per_bit = np.mean([500_000 / d.up_bps for d in devices])
+    assert problem.joules_per_bit == pytest.approx(0.1 * seconds_per_bit)
+    truth = next(d for d in devices if d.device == decisions[0].device)
+    assert decisions[0].predicted.joules == pytest.approx(truth.joules(decisions[0]), rel=0.2)
 
 
 EXPERIMENT = {

@@ -74,7 +74,7 @@ def problems(draw):
     return Problem(network, GREEN_CHIP, learning, draw(st.integers(1, 64)), draw(st.floats(1e-7, 1.0)))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(deadline=None)
 @given(problems())
 def test_every_fast_solver_is_within_a_thousandth_of_brute_force(problem):
     table = exhaustive.table(problem)
@@ -93,7 +93,7 @@ def test_every_fast_solver_is_within_a_thousandth_of_brute_force(problem):
     assert all(found <= CLOSE * best or found == best for best, found in pairs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(problems())
 def test_the_integers_of_the_energy_optimum_are_within_one_step_of_brute_force(problem):
     table = exhaustive.table(problem)
