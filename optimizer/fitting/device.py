@@ -14,7 +14,7 @@ from optimizer.policy import Candidate
 
 GuessAt = Callable[[float], Guess]
 
-AS_CALIBRATED = 1.25
+AS_EXPECTED = 1.25
 """A first sample that took more than so many times what was to be expected paid for a warm-up."""
 
 
@@ -220,13 +220,12 @@ class DeviceFit:
 def warm(samples: Sequence[Sample], start: Start) -> list[Sample]:
     """Those of `samples` that did not pay for a warm-up, as far as one can tell.
 
-    A run's first sample at a setting pays for imports and compiling. It counts where nothing else says what the
-    setting costs; where a calibration does, if it took no more than that: a warm-up only ever adds.
+    The first of a run pays for imports and compiling. It counts where there is no other; where there is a
+    calibration, if it took no more than that and the others lead one to expect: a warm-up only ever adds.
     """
     warmed = [s for s in samples if not s.first]
-    known = {s.choice.setting for s in warmed}
     if not start.calibrated:
-        return [s for s in samples if not s.first or s.choice.setting not in known]
+        return warmed or list(samples)
     choices = [s.choice for s in warmed]
     fit = steps.fit(
         [c.setting for c in choices],
@@ -235,12 +234,12 @@ def warm(samples: Sequence[Sample], start: Start) -> list[Sample]:
         start.law,
     )
 
-    def sound(s: Sample) -> bool:
+    def as_expected(s: Sample) -> bool:
         c = s.choice
         expected_s = fit.at(c.setting, c.steps) if fit else c.steps * start.law(c.setting)
-        return s.phases[Phase.TRAIN].seconds <= AS_CALIBRATED * expected_s
+        return s.phases[Phase.TRAIN].seconds <= AS_EXPECTED * expected_s
 
-    return [s for s in samples if not s.first or (s.choice.setting not in known and sound(s))]
+    return [s for s in samples if not s.first or as_expected(s)]
 
 
 def _line(xs: Sequence[float], ys: Sequence[float | None], law: Callable[[float], float]) -> Line | None:

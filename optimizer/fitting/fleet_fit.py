@@ -7,7 +7,7 @@ from fleet.domain import Prediction
 from optimizer.fitting.device import Cost, DeviceFit
 from optimizer.fitting.quality import QualityFit, quality
 from optimizer.fitting.robust import Line, line
-from optimizer.fitting.sample import RECENT, Choice, Sample, Setting, sample
+from optimizer.fitting.sample import RECENT, Choice, Sample, sample
 from optimizer.fitting.start import Job
 from optimizer.policy import Candidate, Told
 
@@ -21,7 +21,7 @@ class FleetFit:
     def __init__(self, job: Job | None = None) -> None:
         self._job = job
         self._runs: dict[str, int] = {}
-        self._begun: dict[tuple[str, str, Setting], int] = {}
+        self._begun: dict[tuple[str, str], int] = {}
         self._samples: dict[str, list[Sample]] = {}
         self._fits: dict[str, tuple[Candidate, DeviceFit]] = {}
         self._ranges: dict[str, tuple[tuple[int, int], float]] = {}
@@ -42,7 +42,7 @@ class FleetFit:
         found = sample(told)
         if found is None:
             return
-        begun = (a.run, a.device, found.choice.setting)
+        begun = (a.run, a.device)
         self._begun[begun] = min(a.round, self._begun.get(begun, a.round))
         samples = self._samples.setdefault(a.device, [])
         samples.append(found)
@@ -56,10 +56,7 @@ class FleetFit:
         at = self._fits.get(candidate.device)
         if at is None or at[0] != candidate:
             name = candidate.device
-            samples = [
-                replace(s, first=self._begun[s.run, name, s.choice.setting] == s.round)
-                for s in self._samples.get(name, ())
-            ]
+            samples = [replace(s, first=self._begun[s.run, name] == s.round) for s in self._samples.get(name, ())]
             fit = DeviceFit(candidate, samples, self._job, self.sizes)
             at = self._fits[candidate.device] = candidate, fit
         return at[1]

@@ -41,7 +41,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Sample:
-    """One assignment as it came out. `first`: of its run at this setting, so it may have paid for a warm-up."""
+    """One assignment as it came out. `first`: of its device in its run, so it may have paid for a warm-up."""
 
     run: str
     round: int

@@ -3,10 +3,11 @@
     y = fixed + steps * law(setting) * exp(g + a[setting])
 
 `law` is what is known before: a calibration, or that cost goes with the square of the width. g says how this
-device compares with it now, a[setting] by how much the law is wrong about one setting, and `fixed` what training
-takes however few the steps. They come from least squares of log y, so that one step counts as much as a hundred,
-with a loss that is linear far out (scipy), in which `fixed` and each a cost a little: what nothing is known about
-is zero. With one setting and one number of steps that is a median.
+device compares with it now, a[setting] by how much the law is wrong about its width, its precision, its levers and
+all of these together, and `fixed` what training takes however few the steps. Least squares of log y give them,
+so that one step counts as much as a hundred, with a loss that is linear far out (scipy), in which `fixed` and each
+part of a cost a little: what nothing is known about is zero. With one setting and one number of steps that is a
+median.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +19,8 @@ from scipy.optimize import least_squares
 from optimizer.fitting.robust import LATEST, SPREAD, present
 from optimizer.fitting.sample import RECENT, Setting
 
-PULL = 0.1
-"""Weight of an a[setting] against one sample."""
+PULL, APART = 0.1, 0.2
+"""Weights of what a width or a precision adds to a[setting], and of what only the two together do."""
 
 HOLD = 0.5
 """Weight of the part that `fixed` has in the cheapest sample: drift looks like it."""
@@ -32,6 +33,9 @@ NEAR = 0.03
 
 PASSES = 3
 
+Part = tuple[str, object]
+"""Something about a setting that costs more or less than the law says."""
+
 
 @dataclass(frozen=True)
 class StepFit:
@@ -39,7 +43,7 @@ class StepFit:
 
     fixed: float
     g: float
-    a: dict[Setting, float]
+    parts: dict[Part, float]
     law: Callable[[Setting], float]
     tried: dict[Setting, int]
     residual: float
@@ -50,7 +54,9 @@ class StepFit:
 
     def per_step(self, setting: Setting) -> float:
         """y of one step more."""
-        return float(self.law(setting) * np.exp(self.g + self.a.get(setting, 0.0)))
+        return float(
+            self.law(setting) * np.exp(self.g + sum(self.parts.get(part, 0.0) for part in _parts(setting)))
+        )
 
 
 def fit(
@@ -62,15 +68,16 @@ def fit(
     if not len(settings):
         return None
     base = count * np.array([law(s) for s in settings])
-    known = list(dict.fromkeys(settings))
-    columns = np.array([known.index(s) for s in settings])
-    begin, plain = 0, len(known) == 1 and count.max() < SPREAD * count.min()
+    known = list(dict.fromkeys(part for s in settings for part in _parts(s)))
+    holds = np.array([[part in _parts(s) for part in known] for s in settings], float)
+    begin, plain = 0, len(set(settings)) == 1 and count.max() < SPREAD * count.min()
     for _ in range(PASSES):  # first all differences are the settings', then what these leave is the device's
         if plain:
-            fixed, g, a = 0.0, float(np.median(np.log(y / base)[begin:][-LATEST:])), np.zeros(1)
+            fixed, g, a = 0.0, float(np.median(np.log(y / base)[begin:][-LATEST:])), np.zeros(len(known))
         else:
-            fixed, g, a = _solved(base, y, columns, begin)
-        said = fixed + base * np.exp(g + a[columns])
+            pull = np.array([APART if kind == "together" else PULL for kind, _ in known])
+            fixed, g, a = _solved(base, y, holds, pull, begin)
+        said = fixed + base * np.exp(g + holds @ a)
         found = present(list(np.log(y / said)))
         if found == begin:
             break
@@ -82,39 +89,50 @@ def fit(
     return StepFit(fixed, g, dict(zip(known, map(float, a), strict=True)), law, tried, residual)
 
 
-def _solved(base: np.ndarray, y: np.ndarray, columns: np.ndarray, begin: int) -> tuple[float, float, np.ndarray]:
-    """fixed, g of the latest samples of the present regime, which starts at `begin`, and a by column.
+def _parts(s: Setting) -> tuple[Part, ...]:
+    """What a setting shares with others, and itself."""
+    levers = (s.frequency_hz, s.power_limit_watts)
+    return ("width", s.width), ("precision", s.precision), ("levers", levers), ("together", s)
 
-    The regime's other samples have a g of their own that is drawn to it, those before the regime a free one. All
-    is in units of the cheapest sample, as far as it is one of joules or seconds.
+
+def _solved(
+    base: np.ndarray, y: np.ndarray, holds: np.ndarray, pull: np.ndarray, begin: int
+) -> tuple[float, float, np.ndarray]:
+    """fixed, g of the latest samples of the present regime, which starts at `begin`, and what each part adds.
+
+    base, y: (n,); holds: (n, parts), which part a sample's setting has; pull: (parts,), what each costs. The
+    regime's other samples have a g of their own that is drawn to it, those before the regime a free one. Inside,
+    `fixed` is in units of the cheapest sample.
     """
-    n, settings, rows = len(y), int(columns.max()) + 1, np.arange(len(y))
+    n, rows = len(y), np.arange(len(y))
     latest = max(begin, n - LATEST)
     stage = 1 + np.where(rows >= latest, 0, np.where(rows >= begin, 1, 2))
-    column, logs, unit = 4 + columns, np.log(y), float(y.min())
-    pulls = np.zeros((settings + 4, 4 + settings))
+    logs, unit, size = np.log(y), float(y.min()), 4 + len(pull)
+    linear = np.zeros((n, size))
+    linear[rows, stage] = 1.0
+    linear[:, 4:] = holds
+    pulls = np.zeros((size, size))
     pulls[0, 0] = HOLD
     pulls[1, 1:3] = TIE, -TIE
     pulls[2, 2] = pulls[3, 3] = 1e-6  # a stage without samples is anything
-    pulls[4:, 4:] = PULL * np.eye(settings)
+    pulls[4:, 4:] = np.diag(pull)
 
     def moving(p: np.ndarray) -> np.ndarray:
-        return np.asarray(base * np.exp(p[stage] + p[column]))
+        return np.asarray(base * np.exp(linear @ p))
 
     def deviations(p: np.ndarray) -> np.ndarray:
         return np.concatenate([np.log(unit * p[0] + moving(p)) - logs, pulls @ p])
 
     def slopes(p: np.ndarray) -> np.ndarray:
-        part, of = moving(p), np.zeros((n, 4 + settings))
+        part = moving(p)
         total = unit * p[0] + part
+        of = linear * (part / total)[:, None]
         of[:, 0] = unit / total
-        of[rows, stage] = part / total
-        of[rows, column] = part / total
         return np.concatenate([of, pulls])
 
-    start = np.zeros(4 + settings)
+    start = np.zeros(size)
     start[0], start[1:4] = 0.05, np.median((logs - np.log(base))[latest:])
-    low = np.full(4 + settings, -np.inf)
+    low = np.full(size, -np.inf)
     low[0] = 0.0
     p = least_squares(deviations, start, jac=slopes, bounds=(low, np.inf), loss="soft_l1", f_scale=NEAR).x
     return float(unit * p[0]), float(p[1]), p[4:]

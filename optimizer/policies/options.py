@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from fleet.experiment import BITS, PRECISIONS, Section
+from fleet.experiment import BITS, PRECISIONS, SIMULATED_PRECISIONS, Section
 from optimizer.fitting import Job
 
 
@@ -15,8 +15,9 @@ def _bits(value: int) -> int:
 
 
 def _precision(value: str) -> str:
-    if value not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {value!r}")
+    if value not in (*PRECISIONS, *SIMULATED_PRECISIONS):
+        simulated = f"{SIMULATED_PRECISIONS[0]} to {SIMULATED_PRECISIONS[-1]}"
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, or {simulated}, not {value!r}")
     return value
 
 

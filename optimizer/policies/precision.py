@@ -7,18 +7,23 @@ runs natively and that has n bits or more, in the mean over the fleet; cbar is t
 over its bits, measured joules and modelled radio together; E_fixed is what an assignment takes in any case.
 Precisions that no hardware here runs are not chosen, since simulating them saves nothing: what a chip with such
 arithmetic would spend is `mac_level`, an estimate in a row of its own.
+
+With arithmetic = "simulated" the paper's own experiment is run instead: E_train(n) is that estimate, cbar the
+modelled radio for as long as uploads were seen to take, and training is simulated at n bits. What is predicted for
+a device and held against its meters is still what the device itself takes.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from fleet.domain import Phase
 from fleet.errors import BadRequest
-from fleet.experiment import BITS, Section, parse
+from fleet.experiment import BITS, SIMULATED_PRECISIONS, Section, parse
 from optimizer.fitting import Choice, Setting
 from optimizer.models.convergence import Learning
 from optimizer.models.presets import GREEN_CHIP
@@ -59,10 +64,12 @@ class LearningSection(Section):
 class PrecisionOptions(Section):
     """`goal`: which point of the paper. `precisions`: fp32 and which others, where devices run them natively.
 
+    arithmetic: "native" plans with what devices run and were measured to take, "simulated" for the paper's chip.
     radio_watts: what a radio takes while sending, modelled, on top of what is measured. `seed`: of who is sampled.
     """
 
     goal: Literal["energy", "time", "nash", "sum"]
+    arithmetic: Literal["native", "simulated"]
     precisions: tuple[Precision, ...] = Field(min_length=1)
     width: Width
     bits_down: Bits
@@ -79,6 +86,12 @@ class PrecisionOptions(Section):
             raise ValueError("fp32 must be among them: a point may need more bits than any other has")
         return value
 
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.arithmetic == "simulated" and self.radio_watts == 0:
+            raise ValueError('arithmetic "simulated" needs radio_watts above zero: it is all that an upload costs')
+        return self
+
 
 @dataclass(frozen=True)
 class FittedProblem(Problem):
@@ -93,8 +106,10 @@ class FittedProblem(Problem):
 
     def joules(self, i: ArrayLike, k: ArrayLike, m: ArrayLike, n: ArrayLike) -> np.ndarray:
         """E with what an assignment takes in any case."""
-        fixed = self.rounds(i, k, m, n) * np.asarray(k, float) * self.fixed_joules
-        return np.asarray(super().joules(i, k, m, n) + fixed)
+        spent = super().joules(i, k, m, n)
+        if self.fixed_joules == 0:  # where eps is out of reach T is inf, and inf * 0 would be nothing
+            return spent
+        return np.asarray(spent + self.rounds(i, k, m, n) * np.asarray(k, float) * self.fixed_joules)
 
 
 class PrecisionPolicy(FittedPolicy):
@@ -115,23 +130,22 @@ class PrecisionPolicy(FittedPolicy):
         bits = next(b for b in BITS if b >= max(point.m, 2))  # the codec at 1 bit is another one: signs
         taken = draw.some([c.device for c in candidates], int(point.K), self._options.seed, round)
         return {
-            c.device: Choice(self._setting(c, int(point.n)), int(point.I), bits, self._options.bits_down)
+            c.device: Choice(self._trained_at(c, int(point.n)), int(point.I), bits, self._options.bits_down)
             for c in candidates
             if c.device in taken
         }
 
     def problem(self, candidates: Sequence[Candidate]) -> FittedProblem:
         """The paper's problem on what is known of these devices."""
-        o = self._options
+        o, simulated = self._options, self._options.arithmetic == "simulated"
         by_n = [
-            float(np.mean([self._step_joules(c, n) for c in candidates]))
+            self.mac_level(n) if simulated else float(np.mean([self._step_joules(c, n) for c in candidates]))
             for n in range(1, GREEN_CHIP.full_bits + 1)
         ]
         uploads = np.mean([self._upload(c) for c in candidates], axis=0)
-        network = Network(o.network.parameters, o.network.macs, o.network.outputs, o.network.inputs)
         learning = Learning(devices=len(candidates), **o.learning.model_dump())
         return FittedProblem(
-            network,
+            self._network,
             GREEN_CHIP,
             learning,
             o.network.batch,
@@ -142,13 +156,18 @@ class PrecisionPolicy(FittedPolicy):
 
     def mac_level(self, n: int) -> float:
         """Joules of a step on the paper's chip with n-bit arithmetic [P]: estimated, nothing here spends them."""
-        network = self.problem_network()
-        return float(iteration_energy(network, GREEN_CHIP, n, self._options.network.batch))
+        return float(iteration_energy(self._network, GREEN_CHIP, n, self._options.network.batch))
 
-    def problem_network(self) -> Network:
-        """The network of the options."""
+    @property
+    def _network(self) -> Network:
         n = self._options.network
         return Network(n.parameters, n.macs, n.outputs, n.inputs)
+
+    def _trained_at(self, candidate: Candidate, n: int) -> Setting:
+        simulated = f"q{n}"
+        if self._options.arithmetic == "simulated" and simulated in SIMULATED_PRECISIONS:
+            return Setting(self._options.width, simulated)
+        return self._setting(candidate, n)
 
     def _native(self, candidate: Candidate, n: int) -> list[str]:
         fit = self.fits.device(candidate)
@@ -172,16 +191,27 @@ class PrecisionPolicy(FittedPolicy):
         """Joules per bit of the update, and what is left of an assignment without steps and bits."""
         o, setting = self._options, self._setting(candidate, 32)
         few, many = (Choice(setting, 1, bits, o.bits_down) for bits in (2, 32))
+        if o.arithmetic == "simulated":
+            least_s, most_s = (self._sending_s(candidate, choice) for choice in (few, many))
+            return max(o.radio_watts * (most_s - least_s) / 30, 1e-12), 0.0
         slope = (self._cost(candidate, many) - self._cost(candidate, few)) / 30
         left = self._cost(candidate, few) - 2 * slope - self._step_joules(candidate, 32)
         return max(slope, 1e-12), max(left, 0.0)
 
     def _cost(self, candidate: Candidate, choice: Choice) -> float:
-        cost = self.fits.cost(candidate, choice)
-        sending_s = cost.phases[-1].seconds
-        if cost.joules is None or sending_s is None:
+        joules = self.fits.cost(candidate, choice).joules
+        if joules is None:
             raise BadRequest(
                 f"device {candidate.device}: nothing says what {choice.setting.precision} at width "
                 f"{choice.setting.width:g} costs it; calibrate it, or let it take part in a run"
             )
-        return cost.joules + self._options.radio_watts * sending_s
+        return joules + self._options.radio_watts * self._sending_s(candidate, choice)
+
+    def _sending_s(self, candidate: Candidate, choice: Choice) -> float:
+        seconds = self.fits.cost(candidate, choice).of(Phase.UPLOAD).seconds
+        if seconds is None:
+            raise BadRequest(
+                f"device {candidate.device}: nothing says how long its uploads take; calibrate it, or let it take "
+                "part in a run"
+            )
+        return seconds

@@ -31,7 +31,8 @@ LEARNING = {
     "heterogeneity": 0.6, "noise": 100.0, "eps": 0.1, "variance": 0.0,
 }  # fmt: skip
 PRECISION = {
-    "goal": "energy", "arithmetic": "native", "precisions": ["fp32", "bf16"], "width": 1.0, "bits_down": 32, "radio_watts": 0.1,
+    "goal": "energy", "arithmetic": "native", "precisions": ["fp32", "bf16"], "width": 1.0, "bits_down": 32,
+    "radio_watts": 0.1,
     "seed": 1, "learning": LEARNING, "network": NETWORK,
 }  # fmt: skip
 ALL = {
@@ -102,7 +103,7 @@ def test_an_empty_fleet_is_refused_by_name(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_an_unknown_option_is_an_error_that_lists_the_known_ones(name):
-    with pytest.raises(BadExperiment, match="unknown key speed; known are bits_down"):
+    with pytest.raises(BadExperiment, match="unknown key speed; known are .*bits_down"):
         load(name, ALL[name] | {"speed": 1})
 
 
