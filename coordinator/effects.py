@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from hashlib import sha256 as sha256_of
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +44,7 @@ from fleet.calibration_plans import options_json
 from fleet.domain import Assignment, Cancel, Evaluation, Phase, Task
 from fleet.errors import PlanFailed
 from fleet.experiment import BITS, PRECISIONS, SIMULATED_PRECISIONS, Experiment, QuantizerSection
+from optimizer import recall
 from optimizer.policy import Candidate, Decision, Policy, Told
 from optimizer.policy import load as load_policy
 from quantizer import decode, encode_to, encode_with_feedback
@@ -64,6 +66,7 @@ class Live:
     workload: Workload
     seq: int = 0
     told: set[tuple[int, str]] = field(default_factory=set)
+    recalled: bool = False
 
 
 class Effects:
@@ -145,11 +148,15 @@ class Effects:
 
     async def _plan(self, run: Run, plan: Plan) -> Sequence[Event]:
         live = self._read_on(run)
+        if not live.recalled:
+            for told in await self._in_thread(lambda: tuple(self._earlier(run))):
+                live.policy.tell(told)
+            live.recalled = True
         for told in _untold(live, run):
             live.policy.tell(told)
             live.told.add((told.assignment.round, told.assignment.device))
         candidates = [self._candidate(run, name) for name in _sampled(run, plan)]
-        decisions = live.policy.ask(plan.round, candidates) if candidates else ()
+        decisions = await self._in_thread(partial(live.policy.ask, plan.round, candidates)) if candidates else ()
         _check(decisions, candidates)
         _check_codec(decisions, run.experiment.quantizer)
         models = self._shelves.models(run.run)
@@ -164,6 +171,18 @@ class Effects:
         if plan.opens:
             return (RoundOpened(now_s, run.run, plan.round, assignments, deadline_at_s),)
         return (DevicesAssigned(now_s, run.run, plan.round, assignments),)
+
+    def _earlier(self, run: Run) -> Iterator[Told]:
+        """What earlier runs of the workload came to, as it was when this one began: the same after a restart."""
+        began_seq = next(iter(self._store.read(run.run))).seq
+        names = list(self.loop.state.runs)
+        earlier = [(name, self.loop.state.runs[name].experiment) for name in names[: names.index(run.run)]]
+        for name in recall.recalled(run.experiment, earlier):
+            ledger = RunLedger()
+            for logged in takewhile(lambda line: line.seq < began_seq, self._store.read(name)):
+                ledger.add(from_json(logged.kind, logged.json))
+            for round in sorted(ledger.pages)[-recall.ROUNDS :]:
+                yield from ledger.told(round)
 
     def _candidate(self, run: Run, name: str) -> Candidate:
         """A device with its calibration for the workload of `run`, where there is one."""

@@ -137,7 +137,10 @@ class RunLedger:
     def told(self, round: int) -> tuple[Told, ...]:
         """What each assignment of `round` came to, in device order."""
         lines = sorted(self.pages[round].lines.items()) if round in self.pages else []
-        return tuple(Told(x.assignment, x.phases(), x.wire_up_bytes, x.wire_down_bytes) for _, x in lines)
+        metrics = self.pages[round].metrics if lines else ()
+        return tuple(
+            Told(x.assignment, x.phases(), x.wire_up_bytes, x.wire_down_bytes, metrics=metrics) for _, x in lines
+        )
 
     def has(self, round: int, device: str) -> bool:
         """Whether `device` has a line on the page of `round`."""
