@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import elementwise
 
-from optimizer.ondemand.problem import Devices, Plan, Vector, refuse
+from optimizer.ondemand.problem import Devices, Plan, Vector, refuse, seconds_to_upload
 
 LN2 = np.log(2)
 
@@ -91,14 +91,7 @@ def allocate(devices: Devices, bits: Vector, bandwidth_hz: Vector) -> Plan:
     """
     payload = devices.payload_bits(bits)
     window = windows(devices, payload, bandwidth_hz)
-    needed = devices.cycles / devices.max_hz
-    refuse(
-        window.most_s <= 0,
-        "computation",
-        "device {} needs {:.3g} s to train at full frequency; its deadline is {:.3g} s",
-        needed,
-        devices.deadline_s,
-    )
+    seconds_to_upload(devices)
     refuse(
         window.empty,
         "upload",

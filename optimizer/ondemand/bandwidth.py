@@ -15,7 +15,7 @@ from scipy.optimize import brentq, elementwise
 from scipy.special import lambertw
 
 from optimizer.ondemand.allocate import LN2
-from optimizer.ondemand.problem import Devices, Infeasible, Vector, refuse
+from optimizer.ondemand.problem import Devices, Infeasible, Vector, refuse, seconds_to_upload
 
 CLOSE = 1e-10
 
@@ -24,14 +24,7 @@ def share(devices: Devices, bits: Vector, total_hz: float) -> Vector:
     """Hertz (N,) that add up to `total_hz`, of least energy at `bits`; Infeasible if the deadlines need more."""
     payload = devices.payload_bits(bits)
     g = devices.noise_watts_per_hz / devices.gain
-    most = devices.deadline_s - devices.cycles / devices.max_hz
-    refuse(
-        most <= 0,
-        "computation",
-        "device {} needs {:.3g} s to train at full frequency; its deadline is {:.3g} s",
-        devices.cycles / devices.max_hz,
-        devices.deadline_s,
-    )
+    most = seconds_to_upload(devices)
     boundless = payload * g * LN2 / devices.max_watts  # seconds at full power, however wide the band
     refuse(
         boundless >= most,

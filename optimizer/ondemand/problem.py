@@ -94,3 +94,17 @@ def refuse(infeasible: np.ndarray, constraint: str, message: str, *numbers: Vect
         first = int(at[0])
         more = f" (and {at.size - 1} further devices)" if at.size > 1 else ""
         raise Infeasible(constraint, at, message.format(first, *(float(x[first]) for x in numbers)) + more)
+
+
+def seconds_to_upload(devices: Devices) -> Vector:
+    """What training at full frequency leaves of each deadline; Infeasible where that is nothing."""
+    needed = devices.cycles / devices.max_hz
+    left = devices.deadline_s - needed
+    refuse(
+        left <= 0,
+        "computation",
+        "device {} needs {:.3g} s to train at full frequency; its deadline is {:.3g} s",
+        needed,
+        devices.deadline_s,
+    )
+    return np.asarray(left)
