@@ -4,20 +4,15 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models import units
 
 from dashboards.panels import (
-    DEVICE,
-    EXPERIMENT,
     HALF,
-    QUALITY,
-    RUN,
-    SCOPE,
     AnyPanel,
     Query,
     bounded,
     dashboard,
     lines,
     listing,
+    of_one_run,
     of_run,
-    variable,
 )
 
 UID = "wattbed-optimiser"
@@ -39,13 +34,7 @@ def build() -> Dashboard:
         UID,
         "Optimiser",
         "Predictions beside measurements, device by device, for the round that closed last.",
-        [
-            variable(*EXPERIMENT, many=False),
-            variable(*RUN, many=False, newest_first=True),
-            variable(*SCOPE, many=False),
-            variable(*QUALITY, many=False),
-            variable(*DEVICE),
-        ],
+        of_one_run(),
         [
             ("Predicted beside measured", _beside()),
             ("Predicted over measured", _ratios()),

@@ -286,3 +286,14 @@ class _numbered(Builder[Panel]):  # noqa: N801
         built = self._panel.build()
         built.id_val = self._id
         return built
+
+
+def of_one_run() -> list[QueryVariable]:
+    """The variables of a dashboard about one run: which, its joules of which kind, and its devices."""
+    return [
+        variable(*EXPERIMENT, many=False),
+        variable(*RUN, many=False, newest_first=True),
+        variable(*SCOPE, many=False),
+        variable(*QUALITY, many=False),
+        variable(*DEVICE),
+    ]

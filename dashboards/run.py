@@ -4,12 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models import units
 
 from dashboards.panels import (
-    DEVICE,
-    EXPERIMENT,
     HALF,
-    QUALITY,
-    RUN,
-    SCOPE,
     THIRD,
     AnyPanel,
     Query,
@@ -18,8 +13,8 @@ from dashboards.panels import (
     lines,
     listing,
     number,
+    of_one_run,
     of_run,
-    variable,
 )
 
 UID = "wattbed-run"
@@ -35,13 +30,7 @@ def build() -> Dashboard:
         UID,
         "Run",
         "One run: quality against joules, bytes, and the settings of every device over its rounds.",
-        [
-            variable(*EXPERIMENT, many=False),
-            variable(*RUN, many=False, newest_first=True),
-            variable(*SCOPE, many=False),
-            variable(*QUALITY, many=False),
-            variable(*DEVICE),
-        ],
+        of_one_run(),
         [
             ("Where it stands", _numbers()),
             ("Quality against joules", _against()),
