@@ -14,7 +14,7 @@ import numpy as np
 
 from quantizer import kernels
 from quantizer.chunks import frozen
-from quantizer.tiles import FIXED, MINMAX, SIGN, SIGN_ONE, SYMMETRIC
+from quantizer.tiles import FIXED, MINMAX, SHORT_BITS, SHORT_ERROR, SIGN, SIGN_ONE, SYMMETRIC
 
 DEFAULT_BLOCK_SIZE = 2048
 BLOCK_SIZES = range(8, (1 << 20) + 1)
@@ -121,9 +121,9 @@ class Codec(ABC):
 class Affine(Codec):
     """Evenly spaced codes by the fused kernel of quantizer.kernels; see quantizer.tiles for the forms.
 
-    Drawn, E[Q(x)] = x and |Q(x) - x| < step, for `fixed` where x is in [-1, 1 - step]; the variance is at most
-    step^2 / 4 per value. With "nearest" the error is at most step / 2. One bit of `fixed` and of `sign` is the
-    sign.
+    Drawn, E[Q(x)] = x and |Q(x) - x| < step, up to 8 bits step * (1 + 2^-14), for `fixed` where x is in
+    [-1, 1 - step]; the variance is at most step^2 / 4 per value. With "nearest" the error is at most step / 2.
+    One bit of `fixed` and of `sign` is the sign.
     """
 
     form: int = SYMMETRIC
@@ -211,6 +211,8 @@ class Affine(Codec):
             else:
                 scale = max(abs(part.min()), abs(part.max()))
                 bound[block] = (part.max() - part.min()) / (2**bits - 1)
+            if bits <= SHORT_BITS and form != SIGN:
+                bound[block] *= 1 + SHORT_ERROR
             bound[block] += scale * HALF_ULP * (1 + 2.0**-20) + HALF_LEAST
         return bound
 

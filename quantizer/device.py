@@ -1,6 +1,6 @@
 """The pass of quantizer.kernels in PyTorch, for tensors on a GPU: codes are made there, and only those are copied.
 
-The arithmetic is that of the kernels in the same order, float64 and integers, so the bytes are the same; the mean
+The arithmetic is that of the kernels in the same order, floats and integers, so the bytes are the same; the mean
 magnitude of `sign` is summed in another order and may differ in its last bit. Tried with tensors on the CPU; no
 GPU was there to try it on. What is only kept in part (top-k) and what has error feedback is copied first and
 quantised on the host.
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from quantizer.blockwise import Blockwise
 from quantizer.codecs import Affine, Codec, Rounding
-from quantizer.tiles import FIXED, MINMAX, SIGN, SIGN_ONE, SYMMETRIC
+from quantizer.tiles import FIXED, GREATEST_SPAN, LEAST_SPAN, MINMAX, SHORT_BITS, SIGN, SIGN_ONE, SYMMETRIC
 
 MASK = 0xFFFFFFFF
 GOLDEN, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -87,21 +87,33 @@ def _codes(
     y = (x.double() - least) * per_step
     if form == FIXED:
         y = y.clamp(-zero, zero)
-    t = 0.5 if rounding == "nearest" else _drawn(key, first_block, blocks, block_size, x.device)
-    codes = ((y - t).ceil().long() + zero).clamp(0, top)
+    places = torch.arange(block_size, device=x.device)
+    if rounding == "nearest":
+        codes = ((y - 0.5).ceil().long() + zero).clamp(0, top)
+    else:
+        t = _hashed(key, first_block, blocks, places).double() * 2.0**-32
+        codes = ((y - t).ceil().long() + zero).clamp(0, top)
+        if bits <= SHORT_BITS:
+            span = torch.where(per_step > 0, top / per_step, LEAST_SPAN)
+            near = (span >= LEAST_SPAN) & (span <= GREATEST_SPAN)
+            pairs = _hashed(key, first_block, blocks, places // 2)
+            sixteen = torch.where(places % 2 == 1, pairs >> 16, pairs & 0xFFFF) | 1
+            v = (x - least.float()) * per_step.float() + (sixteen.float() * 2.0**-16 + zero)
+            codes = torch.where(near, v.clamp(0, top).long(), codes)
     return codes.view(-1)[:n], scales
 
 
-def _drawn(key: int, first_block: int, blocks: int, block_size: int, device: torch.device) -> Tensor:
-    """t of quantizer.tiles.draw for every place of every block: (blocks, block_size) float64."""
+def _hashed(key: int, first_block: int, blocks: int, places: Tensor) -> Tensor:
+    """quantizer.tiles.hash_places of `places` (n,) of every block: (blocks, n) int64."""
+    device = places.device
     keys = torch.tensor([_mix(key + (first_block + b + 1) * GOLDEN) for b in range(blocks)], dtype=torch.uint64)
     halves = torch.from_numpy(keys.numpy().view(np.uint32).astype(np.int64).reshape(-1, 2)).to(device)
     low, high = halves[:, :1], halves[:, 1:]
-    h = torch.arange(block_size, device=device)[None] * 0x9E3779B9 + low & MASK
+    h = places[None] * 0x9E3779B9 + low & MASK
     # A product of two numbers of 32 bits may leave int64; its lower 32 bits are right all the same.
     h = (h ^ (h >> 16)) * 0x7FEB352D + high & MASK
     h = (h ^ (h >> 15)) * 0x846CA68B & MASK
-    return (h ^ (h >> 16)).double() * 2.0**-32
+    return h ^ (h >> 16)
 
 
 def _mix(x: int) -> int:

@@ -15,12 +15,18 @@ from quantizer.packing import pack, unpack
 from quantizer.tiles import (
     ABSOLUTE,
     GOLDEN,
+    GREATEST_SPAN,
     INFINITE,
+    LEAST_SPAN,
     MINMAX,
+    SHORT_BITS,
     SIGN,
+    SIGN_ONE,
     SYMMETRIC,
     code,
+    draw_short,
     extremes,
+    hash_pairs,
     highest_code,
     largest_magnitude,
     line,
@@ -63,6 +69,7 @@ def quantise(
     random, spare = np.empty(TILE, np.uint32), np.empty(TILE, np.float32)
     magnitudes = values.view(np.uint32)
     top = highest_code(form, bits)
+    drawn_short = bits <= SHORT_BITS and not nearest and form not in (SIGN, SIGN_ONE)
     fill = at = 0
     keys = np.empty(-(-n // block_size), np.uint64)
     for block in range(keys.size):
@@ -89,12 +96,27 @@ def quantise(
         else:
             per_step = zero
         low, high = halves[2 * block], halves[2 * block + 1]
+        span = top / per_step if per_step > 0 else LEAST_SPAN
+        short = drawn_short and LEAST_SPAN <= span <= GREATEST_SPAN
         start = lo
         while start < hi:
             count = min(TILE - fill, hi - start)
             tile = values[start : start + count]
             into = codes[fill : fill + count]
-            code(tile, form, nearest, low, high, start - lo, random, least, per_step, zero, float(top), into)
+            if short:
+                sixteen = hash_pairs(low, high, start - lo, random[: count // 2 + 1])
+                floats = np.float32(least), np.float32(per_step), np.float32(zero), np.float32(top)
+                if bits == 8 and not errors.size:
+                    draw_short(tile, sixteen, *floats, packed[start : start + count])
+                    start += count
+                    continue
+                draw_short(tile, sixteen, *floats, into)
+            else:
+                code(tile, form, nearest, low, high, start - lo, random, least, per_step, zero, float(top), into)
+            if bits == 8 and not errors.size:
+                pack(codes, count, 8, packed, start)
+                start += count
+                continue
             if errors.size:
                 take(tile, into, zero, step, least, spare, errors[start : start + count])
             fill += count

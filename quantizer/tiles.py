@@ -21,6 +21,13 @@ SYMMETRIC, MINMAX, FIXED, SIGN, SIGN_ONE = range(5)
 LANES = 16  # partial sums, so that the order of additions is fixed and there are some to do at once
 ABSOLUTE = np.uint32(0x7FFFFFFF)  # a float32 without its sign; as integers these sort like the values
 INFINITE = np.uint32(0x7F800000)
+SHORT_BITS = 8
+SHORT_ERROR = 2.0**-14
+"""How much more than a step, in steps, a code of up to SHORT_BITS may be off: see draw_short."""
+
+LEAST_SPAN, GREATEST_SPAN = 2.0**-100, 2.0**100
+"""Between these, steps and their inverses are far from the ends of float32."""
+
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -125,6 +132,29 @@ def draw(tile: Any, random: Any, least: float, per_step: float, zero: float, top
     for i in range(tile.size):
         y = (np.float64(tile[i]) - least) * per_step
         codes[i] = np.int32(min(np.ceil(y - np.float64(random[i]) * 2.0**-32) + zero, top))
+
+
+@inner
+def hash_pairs(low: Any, high: Any, first: int, pairs: Any) -> Any:
+    """16 random bits for each place of a block from `first` on: halves of the 32 of place / 2, the lower first.
+
+    `pairs` is memory for them, (n / 2 + 1,) uint32 for n places; what is returned lies in it, uint16.
+    """
+    hash_places(low, high, first // 2, pairs)
+    return pairs.view(np.uint16)[first % 2 :]
+
+
+@inner
+def draw_short(tile: Any, random: Any, least: Any, per_step: Any, zero: Any, top: Any, codes: Any) -> None:
+    """The same for codes of up to 8 bits, all in float32: twice the lanes, and half the hashes.
+
+    t is drawn from the odd multiples of 2^-16, so a value between two codes gets the upper one with the right
+    probability to 2^-16. y is off by at most 3 * 2^-24 of 255 steps, and so is the error beyond one step.
+    """
+    for i in range(tile.size):
+        y = np.float32(np.float32(tile[i] - least) * per_step)
+        t = np.float32(np.float32(np.int32(random[i] | np.uint16(1))) * np.float32(2.0**-16))
+        codes[i] = np.uint8(np.int32(min(max(np.float32(y + np.float32(t + zero)), np.float32(0)), top)))
 
 
 @inner
