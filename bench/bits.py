@@ -50,7 +50,9 @@ class Ran:
 def main() -> int:
     line = parser(__doc__)
     line.add_argument("--seeds", type=int, default=3)
-    line.add_argument("--curve-seeds", type=int, help="seeds of the bits that the claim does not rest on (--seeds)")
+    line.add_argument(
+        "--curve-seeds", type=int, help="seeds of the bits that the claim does not rest on (--seeds)"
+    )
     options = line.parse_args()
     seeds = range(options.seed, options.seed + options.seeds)
     curve_seeds = seeds if options.curve_seeds is None else seeds[: options.curve_seeds]
