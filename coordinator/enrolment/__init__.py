@@ -1,0 +1,1 @@
+"""How devices and operators come by their certificates, and what each may do."""
