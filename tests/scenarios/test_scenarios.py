@@ -15,6 +15,10 @@ outcomes anew; they are reviewed as a diff.
     failed D REASON / refused D REASON / stop REASON
     calibrate D [id=C]         CalibrationRequested; it may be away 30 s, and lasts 600 s at most
     calibrated D [id=C] / uncalibrated D REASON         what the device answers
+    ask R.. [within=S]         RequestReceived, of one image each, of a model of a run that is over
+    placed B on D R..          RequestsPlaced: the planner put these requests into one batch
+    withdrawn B / served R.. by B / made B [REASON] / dropped R.. / refused_request R REASON
+                               what the planner, the devices and the operators say of them
 """
 
 import os
@@ -26,6 +30,8 @@ import pytest
 
 from coordinator.events import (
     AssignmentFailed,
+    BatchEnded,
+    BatchWithdrawn,
     CalibrationFailed,
     CalibrationRequested,
     CoordinatorStarted,
@@ -36,6 +42,11 @@ from coordinator.events import (
     ModelAggregated,
     ModelEvaluated,
     ModelInitialised,
+    RequestCancelled,
+    RequestReceived,
+    RequestRefused,
+    RequestServed,
+    RequestsPlaced,
     RoundOpened,
     RunEnded,
     RunStarted,
@@ -43,6 +54,7 @@ from coordinator.events import (
     UpdateReceived,
     UpdateRefused,
 )
+from coordinator.generation.due import PushBatch
 from coordinator.machine import State, apply, fold, todo
 from coordinator.machine.todo import Plan, Push, PushCalibration, Record, Wake
 from fleet.calibration import Calibration
@@ -50,11 +62,13 @@ from fleet.calibration_plans import plan as calibration_plan
 from fleet.domain import Assignment, Capabilities
 from fleet.errors import WattbedError
 from fleet.experiment import Experiment, parse
+from fleet.generation import Batch, GenerationRequest, ModelRef, Portion, Recipe
 
+MODEL = ModelRef("demo-1", "a" * 64, 10, "noop", "{}")
 PLAN = replace(calibration_plan(), lost_after_s=30.0, deadline_s=600.0)
 COMMANDS = (
     "at|tick|attach|detach|restart|start|initialised|evaluated|aggregated|planned|update|failed|refused|stop"
-    "|calibrate|calibrated|uncalibrated"
+    "|ask|placed|withdrawn|served|made|dropped|refused_request|calibrate|calibrated|uncalibrated"
 )
 FILES = sorted(Path(__file__).parent.glob("*.txt"))
 
@@ -149,6 +163,32 @@ class Story:
                 self.tell(DeviceCalibrated(at, names[0], found))
             case "uncalibrated":
                 self.tell(CalibrationFailed(at, names[0], options.get("id", "c1"), " ".join(names[1:])))
+            case "ask":
+                for name in names:
+                    within_s = float(options["within"]) if "within" in options else None
+                    self.tell(RequestReceived(at, run, GenerationRequest(name, run, 1, 1, within_s), MODEL))
+            case "placed":
+                batch, _, device, *asked = names
+                portions = tuple(Portion(name, 1, 1) for name in asked)
+                made = Batch(batch, run, device, MODEL.sha256, 10, Recipe((1.0,), "ddim"), portions)
+                start_s = at + len(self.state.generations.batches)
+                self.tell(RequestsPlaced(at, run, made, start_s, start_s + 1))
+            case "withdrawn":
+                self.tell(BatchWithdrawn(at, run, names[0]))
+            case "served":
+                *asked, _, batch = names
+                placed = self.state.generations.batches[batch].batch
+                for name in asked:
+                    self.tell(RequestServed(at, run, name, batch, placed.device, "d", 1))
+            case "made":
+                page = self.state.generations.batches.get(names[0])
+                device = page.batch.device if page else ""
+                self.tell(BatchEnded(at, run, names[0], device, " ".join(names[1:])))
+            case "dropped":
+                for name in names:
+                    self.tell(RequestCancelled(at, run, name, "not wanted"))
+            case "refused_request":
+                self.tell(RequestRefused(at, run, names[0], " ".join(names[1:])))
             case "stop":
                 self.tell(RunEnded(at, run, "stopped", " ".join(names)))
             case _:
@@ -182,6 +222,13 @@ class Story:
             lines.append(f"{name}: being calibrated, {pending.calibration}")
         for name, found in self.state.calibrated.items():
             lines.append(f"{name}: calibrated by {' '.join(c.calibration for c in found)}")
+        now = self.state.generations
+        for name, asked in now.requests.items():
+            tries = f", {asked.tries} tries" if asked.tries else ""
+            lines.append(f"request {name}: {'in ' + asked.batch if asked.batch else 'without a place'}{tries}")
+        for name, placed in now.batches.items():
+            begun = f"with its device since {placed.began_at_s:g}" if placed.began_at_s else "queued"
+            lines.append(f"batch {name} on {placed.batch.device}: {begun}, left {' '.join(placed.left)}")
         lines.append("due: " + ("; ".join(shown(e) for e in todo(self.state)) or "nothing"))
         return lines
 
@@ -190,6 +237,8 @@ def shown(x):
     match x:
         case Push():
             return f"Push {x.run} round {x.round} to {x.session}"
+        case PushBatch():
+            return f"PushBatch {x.batch} to {x.session}"
         case PushCalibration():
             return f"PushCalibration {x.calibration} to {x.session}"
         case Wake():
