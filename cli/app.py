@@ -10,11 +10,15 @@ from typing import Annotated
 import typer
 
 from cli import options, testbed
+from cli.backup import backup, restore
 from cli.calibrate import calibrate
 from cli.client import ask
 from cli.devices import devices_app
 from cli.doctor_command import doctor
 from cli.energy_commands import energy_app
+from cli.generate import generate
+from cli.join import join
+from cli.learn import learn
 from cli.listings import data_app, runs_app
 from cli.options import (
     FAILED,
@@ -29,7 +33,9 @@ from cli.options import (
     say_json,
 )
 from cli.plan import plan
+from cli.quality import quality
 from cli.reproduce import reproduce_app
+from cli.token import login, token_app
 from fleet.errors import BadRequest, Unreachable, WattbedError
 
 app = typer.Typer(
@@ -44,8 +50,25 @@ app.add_typer(devices_app, name="devices")
 app.add_typer(data_app, name="data")
 app.add_typer(energy_app, name="energy")
 app.add_typer(reproduce_app, name="reproduce")
-for command in (testbed.up, testbed.down, testbed.logs, testbed.scale, doctor, calibrate, plan):
+app.add_typer(token_app, name="token")
+for command in (
+    testbed.up,
+    testbed.down,
+    testbed.logs,
+    testbed.scale,
+    doctor,
+    calibrate,
+    plan,
+    learn,
+    generate,
+    quality,
+    join,
+    login,
+):
     app.command()(command)
+
+app.command()(backup)
+app.command()(restore)
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]
 
@@ -86,23 +109,26 @@ def report(
 ) -> None:
     """Show what a run gave and cost: rounds, devices, bytes, and joules with source and quality."""
     from cli import report as reports
+    from cli import request_report
 
-    found, grids = asyncio.run(reports.fetch(address(coordinator, state), run, with_grids=bool(html or folder)))
+    at, with_grids = address(coordinator, state), bool(html or folder)
+    found, grids = asyncio.run(reports.fetch(at, run, with_grids=with_grids))
+    served = asyncio.run(request_report.fetch(at, found.run.run, with_grids=with_grids))
     written: list[Path] = []
     if html is not None:
         from cli.html import page
 
-        written += reports.write_files({html: page(found, grids).encode()})
+        written += reports.write_files({html: page(found, grids, served).encode()})
     if csv is not None:
         written += reports.write_files({csv: reports.as_csv(found).encode()})
     if folder is not None:
-        written += reports.write(found, grids, folder)
+        written += reports.write(found, grids, folder, served)
     if as_json:
-        typer.echo(reports.json_text(found), nl=False)
+        typer.echo(reports.json_text(found, served), nl=False)
     elif written:
         console().print("\n".join(f"wrote {path}" for path in written))
     else:
-        console().print(reports.tables(found))
+        console().print(reports.tables(found, served))
 
 
 @app.command()

@@ -7,6 +7,8 @@ from typing import Any, Self, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cli import credentials
+from cli.administration import Administration
 from fleet import rpc, wire
 from fleet.calibration import Calibration, CalibrationPlan, CalibrationProgress
 from fleet.domain import DeviceProgress, DeviceSummary, LoggedEvent, Replay, RunReport, RunSummary
@@ -32,8 +34,9 @@ class Operator:
         self.address = address
 
     async def __aenter__(self) -> Self:
-        self._channel = rpc.channel(self.address)
+        self._channel = await credentials.channel(self.address)
         self._stub: Any = operator_pb2_grpc.OperatorStub(self._channel)
+        self.administration = Administration(self._channel, self._named)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -44,6 +47,21 @@ class Operator:
             return await getattr(self._stub, method)(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise self._named(error) from None
+
+    async def ask(self, method: str, request: Any) -> Any:
+        """The answer to one call, as a message."""
+        return await self._ask(method, request)
+
+    async def stream(self, method: str, request: Any) -> AsyncIterator[Any]:
+        """The answers of a call that gives many, as messages; leaving early ends the call."""
+        call = getattr(self._stub, method)(request)
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise self._named(error) from None
+        finally:
+            call.cancel()
 
     def _named(self, error: grpc.aio.AioRpcError) -> Exception:
         ours = rpc.wattbed_error(error)

@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 
-from cli import cells, options
-from cli.client import ask
+from cli import calibrate, cells, device_care, options
+from cli.client import Operator, ask
 from cli.listings import clock_time
 from cli.options import Coordinator, Json, State, address, console, refuse_misplaced, say_json
 from cli.report import table
 from cli.sheets import Sheet
+from fleet.calibration import Calibration
 from fleet.domain import Capabilities, DeviceSummary, LinkInfo
 
-devices_app = typer.Typer(help="List devices, or show one.", invoke_without_command=True)
+devices_app = typer.Typer(help="List devices, or look after one.", invoke_without_command=True)
 
 
 @devices_app.callback()
@@ -23,7 +24,7 @@ def devices(
     state: State = options.DEFAULT_STATE,
     as_json: Json = False,
 ) -> None:
-    """List devices, or show one."""
+    """List devices."""
     if context.invoked_subcommand is not None:
         refuse_misplaced(context)
         return
@@ -37,7 +38,7 @@ def devices(
 def _devices_sheet(devices: tuple[DeviceSummary, ...]) -> Sheet:
     rows = [
         (
-            *(d.device, d.capabilities.kind, "attached" if d.attached else "away"),
+            *(d.device, d.capabilities.kind, stream(d)),
             f"{d.run} round {d.round}" if d.run else "idle",
             _power(d),
             link(d.capabilities.link),
@@ -49,6 +50,13 @@ def _devices_sheet(devices: tuple[DeviceSummary, ...]) -> Sheet:
     ]
     words = ("device", "kind", "stream", "works on", "power", "link")
     return Sheet("Devices", words, ("cores", "CPU quota", "memory"), tuple(rows))
+
+
+def stream(device: DeviceSummary) -> str:
+    """Whether it is here, and whether it is wanted."""
+    if device.enrolled is not None and device.enrolled.revoked_at_s is not None:
+        return "revoked"
+    return ("attached" if device.attached else "away") + (", drained" if device.drained else "")
 
 
 def quota(able: Capabilities) -> str:
@@ -91,21 +99,25 @@ def show_device(
     state: State = options.DEFAULT_STATE,
     as_json: Json = False,
 ) -> None:
-    """Show a device: what it is, what it can measure and what it does now."""
-    found = ask(address(coordinator, state), lambda operator: operator.device(name))
+    """Show a device: what it is, what it can measure, what work costs it and what it does now."""
+    found, calibrations = ask(address(coordinator, state), lambda operator: _device(operator, name))
     if as_json:
         say_json(asdict(found))
         return
     able = found.capabilities
     facts = {
         "kind": able.kind,
-        "stream": f"{'attached' if found.attached else 'away'} since {clock_time(found.changed_at_s)}",
+        "stream": f"{stream(found)} since {clock_time(found.changed_at_s)}",
+        "certificate": device_care.certificate(found),
+        "clock": device_care.clock(found),
         "works on": f"{found.run} round {found.round}" if found.run else "idle",
         "processor": f"{able.cpu_model}, {able.cpu_cores} cores, {able.machine}",
         "CPU quota": quota(able),
         "memory": cells.size(able.memory_bytes),
         "link": emulated(able.link),
-        "gpu": able.gpu_model or "none",
+        "gpu": gpu(able),
+        "kernel modules": " ".join(able.kernel_modules) or "none of those that are looked for",
+        "versions": ", ".join(f"{v.what} {v.version}" for v in able.versions) or cells.NOT_MEASURED,
         "agent": able.agent_version,
         "metrics": found.metrics_address or "not served; the coordinator exposes its heartbeats",
         "power": _power(found),
@@ -123,3 +135,24 @@ def show_device(
         out.print(table(Sheet("Levers", ("lever", "unit", "detail"), ("from", "to"), levers)))
     else:
         out.print("no lever: nothing of this device can be set")
+    for calibration in calibrations:
+        for sheet in calibrate.sheets(calibration):
+            out.print(table(sheet))
+
+
+async def _device(operator: Operator, name: str) -> tuple[DeviceSummary, tuple[Calibration, ...]]:
+    return await operator.device(name), await operator.calibrations(name)
+
+
+def gpu(able: Capabilities) -> str:
+    """Its GPU, its memory and its compute capability, as far as the driver tells."""
+    if able.gpu_model is None:
+        return "none"
+    memory = [] if able.gpu_memory_bytes is None else [cells.size(able.gpu_memory_bytes)]
+    computes = [] if able.compute_capability is None else [f"compute capability {able.compute_capability}"]
+    return ", ".join([able.gpu_model, *memory, *computes])
+
+
+devices_app.command(name="drain")(device_care.drain)
+devices_app.command(name="revoke")(device_care.revoke)
+devices_app.command(name="rename")(device_care.rename)

@@ -5,11 +5,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from cli import cells, plots
+from cli import cells, plots, request_view
 from cli.ledger_view import all_devices, chief_metric, choices, counted, ends, metric, metric_names, totals
+from cli.request_report import Served
 from cli.sheets import Sheet, headline, metric_notes, sheets
 from fleet.domain import RunReport
 
+NOTHING = Served()
 STYLE = """
 :root { --ink: #22303c; --soft: #5f6f7d; --line: #d9dfe5; --paper: #ffffff; --wash: #f4f6f8 }
 * { box-sizing: border-box }
@@ -49,13 +51,13 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def page(report: RunReport, grids: Mapping[str, bytes]) -> str:
+def page(report: RunReport, grids: Mapping[str, bytes], served: Served = NOTHING) -> str:
     """The page. `grids`: sample grids as PNG, by sha256; a grid that is not there is named as missing."""
     title = f"{report.run.experiment}: {report.run.run}"
-    return PAGE.format(title=escape(title), style=STYLE, body="\n".join(_body(report, grids)))
+    return PAGE.format(title=escape(title), style=STYLE, body="\n".join(_body(report, grids, served)))
 
 
-def _body(report: RunReport, grids: Mapping[str, bytes]) -> Iterator[str]:
+def _body(report: RunReport, grids: Mapping[str, bytes], served: Served) -> Iterator[str]:
     yield f"<h1>{escape(report.run.experiment)}</h1>"
     yield f'<p class="soft">{escape(headline(report))}</p>'
     yield _facts(report)
@@ -63,6 +65,11 @@ def _body(report: RunReport, grids: Mapping[str, bytes]) -> Iterator[str]:
         yield '<h2>What it cost and what it gave</h2><div class="plots">' + "".join(found) + "</div>"
     if any(r.grid_sha256 for r in report.rounds):
         yield '<h2>Samples</h2><div class="grids">' + "".join(_grids(report, grids)) + "</div>"
+    if served.reports:
+        yield _table(request_view.summary(served.reports))
+    if served.grids:
+        shown = (_figure(_image(png, caption), caption) or "" for caption, png in served.grids.items())
+        yield '<h2>Images by width and steps</h2><div class="grids">' + "".join(shown) + "</div>"
     yield from map(_table, sheets(report))
     yield NOTE
     for note in metric_notes(report):
@@ -113,11 +120,14 @@ def _grids(report: RunReport, grids: Mapping[str, bytes]) -> Iterator[str]:
         value = metric(r, chief) if chief else None
         caption = f"round {r.round}" if value is None else f"round {r.round}, {chief} {cells.number(value)}"
         if r.grid_sha256 in grids:
-            data = base64.b64encode(grids[r.grid_sha256]).decode()
-            image = f'<img alt="samples of round {r.round}" src="data:image/png;base64,{data}">'
+            image = _image(grids[r.grid_sha256], f"samples of round {r.round}")
         else:
             image = f"<p>The coordinator no longer has grid {cells.digest(r.grid_sha256)}.</p>"
         yield _figure(image, caption) or ""
+
+
+def _image(png: bytes, what: str) -> str:
+    return f'<img alt="{escape(what)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def _table(sheet: Sheet) -> str:

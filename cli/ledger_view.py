@@ -21,7 +21,7 @@ from fleet.domain import (
     RoundReport,
     RunReport,
 )
-from fleet.energy import Choice, Choices, Total, choose, over_devices, scope_in_host, total
+from fleet.energy import APART, Choice, Choices, Total, choose, over_devices, scope_in_host, total
 
 FID = "fid"
 
@@ -271,7 +271,7 @@ def without_source(report: RunReport) -> tuple[str, ...]:
         for round_ in report.rounds
         for device in round_.devices
         for phase in device.phases
-        if not any(r.source and r.joules is not None for r in phase.readings)
+        if not any(r.source and r.joules is not None and r.component not in APART for r in phase.readings)
     )
 
 

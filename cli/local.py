@@ -13,18 +13,22 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 
 import psutil
 
+from cli import credentials
 from cli.client import Operator
 from fleet.errors import AddressInUse, BadRequest, Unreachable, WattbedError
+from fleet.tls import read_bundle
 
 FILE = "testbed.json"
 COORDINATOR = "coordinator"
+TOKEN = "join-token"
 LOOPBACK = "127.0.0.1"
 GRPC_PORT = 50551
 HTTP_PORT = 9464
@@ -37,11 +41,15 @@ CREATED_TOLERANCE_S = 2.0
 
 @dataclass(frozen=True)
 class Spec:
-    """A process as it is wanted: its name in the testbed, its Python module and its WATTBED_* facts."""
+    """A process as it is wanted: its name in the testbed, its Python module and its WATTBED_* facts.
+
+    `by`: a command that is given the process to start, such as nice.
+    """
 
     name: str
     module: str
     facts: Mapping[str, str]
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,15 +108,23 @@ def save(state: Path, testbed: Testbed) -> None:
 
 
 def specs(
-    state: Path, address: str, http_address: str, kinds: Sequence[str], agents: int, data: Path | None
+    state: Path,
+    address: str,
+    http_address: str,
+    kinds: Sequence[str],
+    agents: int,
+    data: Path | None,
+    tls: bool = False,
 ) -> tuple[Spec, ...]:
     """A coordinator and `agents` agents named agent-1.., whose kinds go round `kinds`."""
+    token = state / COORDINATOR / TOKEN
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = {} if data is None else {"WATTBED_DATA": str(data.resolve())}
     facts = {
         "WATTBED_LISTEN": address,
         "WATTBED_HTTP": http_address,
         "WATTBED_STATE": str(state / COORDINATOR),
+        **({"WATTBED_TLS": "on", "WATTBED_TESTBED_TOKEN": str(token)} if tls else {}),
     }
     wanted = [Spec(COORDINATOR, "coordinator", facts | shared)]
     for number, kind in enumerate(islice(cycle(kinds), agents), start=1):
@@ -119,6 +135,7 @@ def specs(
             "WATTBED_KIND": kind,
             "WATTBED_STATE": str(state / name),
             "WATTBED_THREADS": str(max(1, cores // agents)),
+            **({"WATTBED_TOKEN_FILE": str(token)} if tls else {}),
         }
         wanted.append(Spec(name, "edge_agent", facts | shared))
     return tuple(wanted)
@@ -145,9 +162,13 @@ def up(
     data: Path | None,
     port: int | None,
     http_port: int | None,
+    tls: bool = False,
     ready_timeout_s: float = READY_TIMEOUT_S,
+    each: Callable[[Spec], Spec] = lambda spec: spec,
 ) -> tuple[Testbed, tuple[str, ...]]:
     """The testbed as asked, every agent attached, and the names of what had to be started for it.
+
+    `each` may give a process more facts, or another way to be started.
 
     What runs already is left alone; BadRequest if it runs otherwise than asked. When anything fails,
     whatever this call started is ended again. A port of None: the one used before, else the standard one.
@@ -155,7 +176,7 @@ def up(
     state = state.resolve()
     before = load(state)
     address, http_address = _addresses(before, port, http_port)
-    wanted = specs(state, address, http_address, kinds, agents, data)
+    wanted = tuple(map(each, specs(state, address, http_address, kinds, agents, data, tls)))
     alive = {p.name: p for p in before.alive} if before else {}
     _agree(wanted, alive)
     missing = tuple(s for s in wanted if s.name not in alive)
@@ -170,6 +191,8 @@ def up(
             started.append(start(state, spec))
             testbed = replace(testbed, processes=(*testbed.processes, started[-1]))
             save(state, testbed)
+            if tls and spec.name == COORDINATOR:
+                _take_credentials(started[-1], ready_timeout_s)
         asyncio.run(_ready(testbed, ready_timeout_s))
     except BaseException:
         end(started)
@@ -199,7 +222,7 @@ def _agree(wanted: Sequence[Spec], alive: Mapping[str, Running]) -> None:
         raise BadRequest(f"{', '.join(extra)} run here already and were not asked for; {advice}")
     for spec in wanted:
         facts = alive[spec.name].facts if spec.name in alive else spec.facts
-        for key in ("WATTBED_LISTEN", "WATTBED_HTTP", "WATTBED_KIND", "WATTBED_DATA"):
+        for key in ("WATTBED_LISTEN", "WATTBED_HTTP", "WATTBED_KIND", "WATTBED_DATA", "WATTBED_TLS"):
             if facts.get(key) != spec.facts.get(key):
                 has, asked = facts.get(key), spec.facts.get(key)
                 raise BadRequest(f"{spec.name} runs here already with {key}={has}, not {asked}; {advice}")
@@ -213,7 +236,7 @@ def start(state: Path, spec: Spec) -> Running:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("WATTBED_")}
     with log.open("ab") as out:
         child = subprocess.Popen(
-            [sys.executable, "-m", spec.module],
+            [*spec.by, sys.executable, "-m", spec.module],
             env=inherited | dict(spec.facts),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -222,6 +245,20 @@ def start(state: Path, spec: Spec) -> Running:
         )
     created_s = psutil.Process(child.pid).create_time()
     return Running(spec.name, spec.module, dict(spec.facts), child.pid, created_s, str(log))
+
+
+def _take_credentials(coordinator: Running, timeout_s: float) -> None:
+    """Waits for the token that agents join with; keeps the operator's credentials where commands find them."""
+    folder = Path(coordinator.facts["WATTBED_STATE"])
+    give_up_s = time.monotonic() + timeout_s
+    while not ((folder / TOKEN).exists() and (folder / credentials.NAMES[0]).exists()):
+        if coordinator.process() is None:
+            raise WattbedError(f"{COORDINATOR} ended at once; {last_words(Path(coordinator.log))}")
+        if time.monotonic() > give_up_s:
+            raise Unreachable(f"waited {timeout_s:.0f} s for the coordinator to give out a token")
+        time.sleep(POLL_S)
+    if folder != credentials.LOCAL.resolve():
+        credentials.keep(read_bundle(folder / credentials.NAMES[0]))
 
 
 async def _ready(testbed: Testbed, timeout_s: float) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from cli.plots import STYLE
@@ -69,6 +70,52 @@ def on_demand_files(found: Mapping[str, Any]) -> dict[str, bytes]:
     head = ("scheme", "compute_joules", "radio_joules", "transmitted_bits", "seconds", "every_demand_met")
     rows = [(name, *(s[key] for key in head[1:])) for name, s in shown.items()]
     return {"on-demand-diffusion.png": png, "on-demand-diffusion.csv": _csv(head, rows)}
+
+
+FLEXGEN = ("joules", "compute_joules", "radio_joules", "quality", "met", "steps", "width", "seconds")
+OFFLOADING = ("utility", "joules", "quality", "seconds", "steps", "at_edge", "edge_s")
+
+
+def flexgen_files(found: Mapping[str, Any]) -> dict[str, bytes]:
+    """Joules of the feasible schemes under each law of energy, as PNG and CSV; BadRequest where there is none."""
+    laws = {law: {n: s for n, s in table.items() if s["feasible"]} for law, table in found["schemes"].items()}
+    if not any(laws.values()):
+        raise BadRequest("no scheme is feasible for these requests: there is nothing to draw")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4 * len(laws), 0.4 * max(map(len, laws.values())) + 1.6), layout="constrained")
+        for axes, (law, shown) in zip(np.atleast_1d(figure.subplots(1, len(laws))), laws.items(), strict=True):
+            axes.set(xlabel="joules (estimated)", title=law)
+            compute = [s["compute_joules"] for s in shown.values()]
+            axes.barh(list(shown), compute, label="compute")
+            axes.barh(list(shown), [s["radio_joules"] for s in shown.values()], left=compute, label="radio")
+            axes.invert_yaxis()
+            axes.legend()
+        png = _png(figure)
+    rows = [(law, name, *(s[key] for key in FLEXGEN)) for law, shown in laws.items() for name, s in shown.items()]
+    return {"flexgen.png": png, "flexgen.csv": _csv(("energy_law", "scheme", *FLEXGEN), rows)}
+
+
+def offloading_files(found: Mapping[str, Any]) -> dict[str, bytes]:
+    """Utility and joules of feasible schemes, the error by steps, as PNG and CSV; BadRequest if there is none."""
+    shown = {name: s for name, s in found["schemes"].items() if s["feasible"]}
+    if not shown:
+        raise BadRequest("no scheme is feasible for these users: there is nothing to draw")
+    law = found["error_law"]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(12.8, 0.4 * len(shown) + 1.6), layout="constrained")
+        worth, spent, error = figure.subplots(1, 3)
+        for axes, key, label in ((worth, "utility", "utility"), (spent, "joules", "joules (estimated)")):
+            axes.barh(list(shown), [s[key] for s in shown.values()])
+            axes.set(xlabel=label)
+            axes.invert_yaxis()
+        spent.set_yticklabels([])
+        error.plot(list(law["published"]), list(law["published"].values()), "o", label="published (DDPM)")
+        error.plot(list(law["points"]), list(law["points"].values()), "-", label="falling, convex fit")
+        error.set(xlabel="steps", ylabel="average error")
+        error.legend()
+        png = _png(figure)
+    rows = [(name, *(s[key] for key in OFFLOADING)) for name, s in shown.items()]
+    return {"offloading.png": png, "offloading.csv": _csv(("scheme", *OFFLOADING), rows)}
 
 
 def _png(figure: Figure) -> bytes:

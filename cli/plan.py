@@ -52,7 +52,7 @@ def plan(
 
     experiment = read(file)
     load(experiment.policy.name, experiment.policy.options)  # what is wrong with it is said before anyone is asked
-    known = assumed(agents, "as --agents asks") if agents else _asked(experiment, address(coordinator, state))
+    known = assumed(agents, "as --agents asks") if agents else known_of(experiment, address(coordinator, state))
     learned = {told.assignment.device for told in known.history}
     blind = [c.device for c in known.candidates if c.calibration is None and c.device not in learned]
     job, note = counted(experiment, data) if blind else (None, "")
@@ -66,7 +66,7 @@ def plan(
     out.print(*(table(sheet) for sheet in plan_sheets.sheets(made)), sep="\n")
 
 
-def _asked(experiment: Experiment, at: str) -> Known:
+def known_of(experiment: Experiment, at: str) -> Known:
     """What the coordinator knows; without one, or without a device attached to it, an assumed fleet."""
     try:
         found = asyncio.run(_ask(experiment, at))

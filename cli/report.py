@@ -12,12 +12,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from cli import request_view
 from cli.client import Operator
 from cli.ledger_view import as_json, choices, is_counted
+from cli.request_report import Served
 from cli.sheets import Sheet, headline, metric_notes, sheets
 from fleet.domain import DeviceReport, RoundReport, RunReport
 from fleet.errors import BadRequest, UnknownBlob
 
+NOTHING = Served()
 OF_DEVICE = (
     *("device", "kind", "status", "bits_up", "bits_down", "precision", "width", "train_steps", "samples"),
     *("loss", "update_bytes", "wire_up_bytes", "wire_down_bytes"),
@@ -34,10 +37,11 @@ overlap them.
 """
 
 
-def tables(report: RunReport) -> Group:
+def tables(report: RunReport, served: Served = NOTHING) -> Group:
     """The whole report for a terminal."""
+    asked = [table(request_view.summary(served.reports))] if served.reports else []
     notes = [Text(note, style="dim") for note in metric_notes(report)]
-    return Group(Text(headline(report), style="bold"), *(table(s) for s in sheets(report)), *notes)
+    return Group(Text(headline(report), style="bold"), *(table(s) for s in sheets(report)), *asked, *notes)
 
 
 def table(sheet: Sheet) -> Group:
@@ -87,9 +91,12 @@ def as_csv(report: RunReport) -> str:
     return out.getvalue()
 
 
-def json_text(report: RunReport) -> str:
-    """ledger_view.as_json, written out."""
-    return json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def json_text(report: RunReport, served: Served = NOTHING) -> str:
+    """ledger_view.as_json, written out; with the requests for images, where there were any."""
+    values = as_json(report)
+    if served.reports:
+        values["requests"] = [request_view.as_json(r) for r in served.reports]
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def grid_name(round_: RoundReport) -> str:
@@ -97,14 +104,16 @@ def grid_name(round_: RoundReport) -> str:
     return f"grid-{round_.round:03d}.png"
 
 
-def write(report: RunReport, grids: Mapping[str, bytes], folder: Path) -> tuple[Path, ...]:
+def write(
+    report: RunReport, grids: Mapping[str, bytes], folder: Path, served: Served = NOTHING
+) -> tuple[Path, ...]:
     """Writes report.json, .csv and .html and the sample grids (`grids`: PNG by sha256); the paths written."""
     from cli.html import page
 
     contents: dict[str, bytes] = {
-        "report.json": json_text(report).encode(),
+        "report.json": json_text(report, served).encode(),
         "report.csv": as_csv(report).encode(),
-        "report.html": page(report, grids).encode(),
+        "report.html": page(report, grids, served).encode(),
     }
     for round_ in report.rounds:
         if round_.grid_sha256 is not None and round_.grid_sha256 in grids:

@@ -92,6 +92,81 @@ def on_demand_diffusion(
     _say_written(written)
 
 
+@reproduce_app.command(name="flexgen")
+def flexgen(
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the requests and their channels.")] = 0,
+    requests: Annotated[int, typer.Option("--requests", min=1, help="How many requests.")] = 20,
+    laws: Annotated[
+        Path | None,
+        typer.Option("--laws", metavar="FILE", help="Measured quality laws as JSON.", exists=True, dir_okay=False),
+    ] = None,
+    folder: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Green generation with flexible width: a reconstruction of FlexGen (Li et al., IEEE TCCN 2024)."""
+    from cli import papers
+    from optimizer import reproduce_service
+
+    known = None if laws is None else reproduce_service.read_laws(laws)
+    found = reproduce_service.flexgen(seed, requests, known)
+    written = [] if folder is None else papers.write(papers.flexgen_files(found), folder)
+    if as_json:
+        say_json(found)
+        return
+    out = console()
+    for law, schemes in found["schemes"].items():
+        table = Table(
+            "scheme", "compute (J)", "radio (J)", "mean quality", "demands met", "steps", "width", title=law
+        )
+        for name, s in schemes.items():
+            if not s["feasible"]:
+                table.add_row(name, *"-" * 5, s["reason"])
+                continue
+            spent = (f"{s[key]:.4g}" for key in ("compute_joules", "radio_joules", "quality"))
+            met = f"{s['met']} of {found['requests']}"
+            table.add_row(name, *spent, met, f"{s['steps']:.4g}", f"{s['width']:.3g}")
+        out.print(table)
+        for what, times in (
+            ("at the qualities demanded", found["saving"][law]),
+            ("at equal quality", found["equal_quality"][law]),
+        ):
+            said = "not feasible" if times is None else f"{times:.2f} times less energy than full width"
+            out.print(f"{what}, {law}: {said}")
+    out.print(f"published: up to {found['published']['saving_up_to']:g} times less energy at equal quality")
+    out.print(f"quality laws: {found['laws']}")
+    out.print("joules are estimates of the model; nothing was run")
+    _say_written(written)
+
+
+@reproduce_app.command(name="offloading")
+def offloading(
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the users, their devices and channels.")] = 0,
+    users: Annotated[int, typer.Option("--users", min=1, max=100, help="How many users.")] = 20,
+    folder: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Offloading and quality control for generation: a reconstruction of Wang et al. (arXiv 2312.06203)."""
+    from cli import papers
+    from optimizer import reproduce_service
+
+    found = reproduce_service.offloading(seed, users)
+    written = [] if folder is None else papers.write(papers.offloading_files(found), folder)
+    if as_json:
+        say_json(found)
+        return
+    out = console()
+    table = Table("scheme", "utility", "joules", "mean error", "mean delay (s)", "mean steps", "at the edge")
+    for name, s in found["schemes"].items():
+        if not s["feasible"]:
+            table.add_row(name, *"-" * 5, s["reason"])
+            continue
+        numbers = (f"{s[key]:.4g}" for key in ("utility", "joules", "quality", "seconds", "steps"))
+        table.add_row(name, *numbers, f"{s['at_edge']} of {found['users']}")
+    out.print(table)
+    out.print("joules are estimates of the model; nothing was run")
+    _say_written(written)
+
+
 def _say_written(written: Iterable[Path]) -> None:
     for path in written:
         console().print(f"wrote {path}")

@@ -17,7 +17,7 @@ from fleet.errors import BadRequest, WattbedError
 
 DEFAULT_PROJECT = "wattbed"
 ONLY_COMPOSE = ("project", "file", "without", "build", "timeout")
-ONLY_LOCAL = ("data",)
+ONLY_LOCAL = ("data", "tls")
 
 Project = Annotated[
     str | None,
@@ -63,6 +63,9 @@ def up(
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="S", min=1, help="How long to wait. Standard: 300 s.")
     ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="With certificates also on loopback, so that devices can join.")
+    ] = False,
     state: State = options.DEFAULT_STATE,
     data: Data = None,
     as_json: Json = False,
@@ -70,7 +73,7 @@ def up(
     """Start a testbed in containers, or as processes with --local, and wait until all of it is ready."""
     _refuse_other_mode(context, ONLY_COMPOSE if as_processes else ONLY_LOCAL, as_processes)
     if as_processes:
-        _up_local(tuple(agents or ()), tuple(kind or ()), port, http_port, state, data, as_json)
+        _up_local(tuple(agents or ()), tuple(kind or ()), port, http_port, state, data, as_json, tls=tls)
         return
     from cli import compose_up, starting
 
@@ -114,6 +117,8 @@ def _up_local(
     state: Path,
     data: Path | None,
     as_json: bool,
+    *,
+    tls: bool,
 ) -> None:
     from cli import counts
     from fleet.kinds import kind as kind_named
@@ -124,7 +129,9 @@ def _up_local(
     names = counts.in_turn({kind_named(k).name: n for k, n in asked.items()})
     if not names:
         raise BadRequest("a testbed without agents trains nothing; ask for at least one with --agents")
-    testbed, started = local.up(state, agents=len(names), kinds=names, data=data, port=port, http_port=http_port)
+    testbed, started = local.up(
+        state, agents=len(names), kinds=names, data=data, port=port, http_port=http_port, tls=tls
+    )
     if as_json:
         say_json(asdict(testbed) | {"started": started})
         return

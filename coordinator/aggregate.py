@@ -12,36 +12,42 @@ and then a step of the server's optimiser, which takes the mean for a gradient p
 
 with m = 0 and v = tau^2 before the first round and no correction of bias, as in the papers. The order is
 fixed, so that the model has the same bytes whatever the order of arrival. What is held is the running
-sum and a few mapped payloads, however many devices there are; FedAdam adds its m and v.
+sum and a few mapped payloads, however many devices there are; FedAdam adds its m and v. Where devices hold parts
+of the model, coordinator.widths says what the mean is.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 import quantizer
 from coordinator.blobs import BlobStore, mapped_together
+from coordinator.robust import Rules, combine
+from coordinator.widths import WHOLE, Widths, add_each_over_its_own
 from fleet.errors import BadRequest, CorruptUpdate
 from fleet.experiment import FedAdam, FedAvg, FedAvgM
 from quantizer import PayloadError
+from workloads.narrow import Parts, cut
 
 TOGETHER = 5
 """Payloads mapped at once: a piece of the sum stays in the cache while all of them are added to it."""
 
 Arrays = dict[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
+Fill = Callable[[Arrays, float], None]
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """An update that counts: the blob of its payload in `blobs`, and its weight in the mean."""
+    """An update that counts: the blob of its payload in `blobs`, its weight in the mean, its width."""
 
     device: str
     blobs: BlobStore
     digest: str
     weight: float
+    width: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,19 @@ def aggregate(
     updates: Sequence[Weighted],
     server: FedAvg | FedAvgM | FedAdam,
     optimizer_state: str | None,
+    rules: Rules | None = None,
+    instead: Fill | None = None,
+    noise: Fill | None = None,
+    widths: Widths = WHOLE,
+    *,
+    last: bool = False,
 ) -> Aggregated:
     """The model after `updates`, written to `blobs` at 32 bits; `optimizer_state` is the last call's, or None.
+
+    rules: how the updates become one if not by their mean. instead: what fills zeros of the model's shapes with a
+    factor times the mean, in place of the updates. noise: what adds noise to it, times that factor. widths: what
+    updates of each width hold; the mean is the only rule for such. last: no round follows, so that the running
+    mean of the models, where the server keeps one, takes the model's place.
 
     BadRequest where the weights are not positive numbers; UnknownBlob; CorruptUpdate where a payload does
     not fit the model or the new model is not finite; StorageFull. After an error the same call may be
@@ -69,24 +86,42 @@ def aggregate(
     scale = server.lr if isinstance(server, FedAvg) else 1.0
     model = Weighted("the model", blobs, model_sha256, 1.0)
     sums = {name: np.zeros(shape, np.float32) for name, shape in shapes(blobs, model_sha256).items()}
-    mean = _mean(updates, scale)
-    if isinstance(server, FedAvg):  # the mean is the step, its lr in the weights
-        _add([*mean, model], sums)
-        state = None
+    added = [model]
+    if any(u.width in widths for u in updates):
+        if instead is not None or noise is not None or (rules is not None and rules.combines):
+            raise BadRequest(
+                "updates of parts of the model can only be averaged: no median, no secure sum, no noise"
+            )
+        mean, shares = _mean(updates, scale, rules), [u.weight for u in _mean(updates, 1.0, None)]
+        add_each_over_its_own(mean, shares, widths, sums, _add)
+    elif instead is not None:
+        instead(sums, scale)
+    elif rules is not None and rules.combines:
+        combine(updates, rules, scale, sums)
+    elif noise is None and isinstance(server, FedAvg):
+        added = [*_mean(updates, scale, rules), model]  # in one pass
     else:
-        _add(mean, sums)
+        _add(_mean(updates, scale, rules), sums)
+    if noise is not None:
+        noise(sums, scale)
+    state = None  # FedAvg: the mean is the step, its lr in the scale
+    if not isinstance(server, FedAvg):
         state = _server_step(blobs, sums, server, optimizer_state)
-        _add([model], sums)
+    _add(added, sums)
+    if isinstance(server, FedAvg) and server.ema is not None:
+        state = _running_mean(blobs, sums, server.ema, optimizer_state, last)
     sha256, size_bytes = _write(blobs, sums, 32, seed=0, what="the new model")
     return Aggregated(sha256, size_bytes, state)
 
 
-def prepare(blobs: BlobStore, model_sha256: str, bits_down: int, seed: int, block_size: int) -> tuple[str, int]:
-    """sha256 and bytes of the model as devices download it, at `bits_down`; at 32 bits it is the model itself."""
-    if bits_down == 32:
+def prepare(
+    blobs: BlobStore, model_sha256: str, bits_down: int, seed: int, block_size: int, parts: Parts | None = None
+) -> tuple[str, int]:
+    """sha256 and bytes of the model, or its `parts`, as devices download it; whole and at 32 bits it is itself."""
+    if bits_down == 32 and parts is None:
         return model_sha256, blobs.size(model_sha256)
     with blobs.mapped(model_sha256) as payload:
-        model = quantizer.decode(payload, verify=False)
+        model = cut(quantizer.decode(payload, verify=False), parts)
     return _write(blobs, model, bits_down, seed=seed, block_size=block_size, what="the model to download")
 
 
@@ -105,13 +140,16 @@ def check_update(blobs: BlobStore, digest: str, model_shapes: Shapes) -> None:
             raise CorruptUpdate(f"update {digest}: {error}") from error
 
 
-def _mean(updates: Sequence[Weighted], scale: float) -> list[Weighted]:
+def _mean(updates: Sequence[Weighted], scale: float, rules: Rules | None) -> list[Weighted]:
     """The terms of `scale` times the weighted mean, in the order in which they are added."""
     total = math.fsum(u.weight for u in updates)
     if not (all(u.weight > 0 for u in updates) and 0 < total < math.inf):
         raise BadRequest(f"a mean needs weights that are positive and finite, not {_weights(updates)}")
     ordered = sorted(updates, key=lambda u: (u.device, u.digest))
-    return [replace(u, weight=scale * u.weight / total) for u in ordered]
+    factors = [1.0 if rules is None else rules.factor(u.device) for u in ordered]
+    return [
+        replace(u, weight=scale * factor * u.weight / total) for u, factor in zip(ordered, factors, strict=True)
+    ]
 
 
 def _add(terms: Sequence[Weighted], sums: Arrays) -> None:
@@ -137,6 +175,19 @@ def _culprit(group: Sequence[Weighted], payloads: Sequence[memoryview], sums: Ar
 
 def _weights(updates: Sequence[Weighted]) -> str:
     return ", ".join(f"{u.device}: {u.weight}" for u in updates) or "none at all"
+
+
+def _running_mean(blobs: BlobStore, model: Arrays, ema: float, mean_so_far: str | None, last: bool) -> str:
+    """The blob of ema * mean so far + (1 - ema) * `model`; the `last` model becomes that mean itself."""
+    running = model
+    if mean_so_far is not None:
+        running = {name: np.float32(1 - ema) * x for name, x in model.items()}
+        with blobs.mapped(mean_so_far) as payload:
+            quantizer.add_to(payload, ema, running)
+    sha256, _ = _write(blobs, running, 32, seed=0, what="the running mean of the models")
+    if last:
+        model |= running
+    return sha256
 
 
 def _server_step(blobs: BlobStore, mean: Arrays, server: FedAvgM | FedAdam, optimizer_state: str | None) -> str:

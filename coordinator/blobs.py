@@ -17,11 +17,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from coordinator.disk import FULL, free_bytes, in_trouble
 from fleet.errors import BadRequest, CorruptUpdate, StorageFull, UnknownBlob, WrongOffset
 from fleet.partial import Chunk, PartialFile, discard, held_bytes
 
@@ -69,6 +69,16 @@ class BlobStore:
             return self.size(digest), True
         return held_bytes(self._partial_file(digest)), False
 
+    def others_bytes(self, digest: str) -> int:
+        """Bytes held of all other blobs, whole or partial."""
+        whole = [f.stat().st_size for f in os.scandir(self.folder) if _is_digest(f.name) and f.name != digest]
+        partial = [n for n in os.listdir(self._partial_folder) if _is_digest(n) and n != digest]
+        return sum(whole) + sum(held_bytes(self._partial_folder / name) for name in partial)
+
+    def digests(self) -> frozenset[str]:
+        """The whole blobs."""
+        return frozenset(name for name in os.listdir(self.folder) if _is_digest(name))
+
     def receive(self, digest: str, size_bytes: int, offset_bytes: int) -> "Receiving":
         """A transfer of a blob of `size_bytes` from `offset_bytes` on; it ends any other of this blob.
 
@@ -86,7 +96,7 @@ class BlobStore:
                 self._forget(digest)
                 raise CorruptUpdate(f"blob {digest}: {size_bytes} bytes announced, {held_bytes} are held")
             missing_bytes = size_bytes - held_bytes
-            if missing_bytes > _free_bytes(self.folder):
+            if missing_bytes > free_bytes(self.folder):
                 raise _storage_full(self._partial_file(digest), missing_bytes)
             return Receiving(self, digest, size_bytes, None if complete else self._partial(digest))
 
@@ -214,6 +224,13 @@ def mapped_together(wanted: Sequence[tuple[BlobStore, str]]) -> Iterator[list[me
         yield [stack.enter_context(store._view(digest)) for store, digest in wanted]
 
 
+def forget_pages(views: Sequence[memoryview]) -> None:
+    """Lets go of the memory under mapped blobs; what is read again comes from the page cache."""
+    for view in views:
+        if isinstance(view.obj, mmap.mmap):
+            view.obj.madvise(mmap.MADV_DONTNEED)
+
+
 @dataclass(eq=False)
 class _Partial:
     """What is held of a blob that is not whole yet, and the one transfer that may add to it."""
@@ -338,9 +355,13 @@ class Creating:
 
 def _checked(digest: str) -> str:
     """`digest` itself; BadRequest where it is none, so that no name leads out of the folder."""
-    if not re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", digest):
+    if not _is_digest(digest):
         raise BadRequest(f"{digest[:80]!r} is not a digest: 32 or 64 digits of 0-9 and a-f")
     return digest
+
+
+def _is_digest(name: str) -> bool:
+    return re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", name) is not None
 
 
 def _write(file: int, chunk: Chunk) -> None:
@@ -362,20 +383,17 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _room(path: Path, needed_bytes: int) -> Iterator[None]:
-    """Turns the kernel's ways of saying that a disk, a quota or a file is full into StorageFull."""
+    """Turns the kernel's ways of saying that a disk, a quota or a file takes no more into StorageFull."""
     try:
         yield
     except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT, EFBIG):
+        if error.errno in FULL:
             raise _storage_full(path, needed_bytes) from error
+        if in_trouble(error):
+            raise StorageFull(f"{path}: the disk takes nothing: {error.strerror}") from error
         raise
 
 
 def _storage_full(path: Path, needed_bytes: int) -> StorageFull:
-    free_bytes = _free_bytes(path.parent)
-    return StorageFull(f"{path}: no room for {needed_bytes} more bytes; {free_bytes} are free on its disk")
-
-
-def _free_bytes(folder: Path) -> int:
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
+    free = free_bytes(path.parent)
+    return StorageFull(f"{path}: no room for {needed_bytes} more bytes; {free} are free on its disk")

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -20,7 +21,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
-from coordinator.aggregate import Weighted, aggregate, prepare
+from coordinator.aggregate import Weighted, aggregate, prepare, shapes
 from coordinator.events import (
     BlobsDropped,
     DevicesAssigned,
@@ -31,27 +32,50 @@ from coordinator.events import (
     RoundOpened,
     from_json,
 )
+from coordinator.generation.due import PlaceRequests, PushBatch, PushKept, ReviewModels
+from coordinator.generation.effects import GenerationEffects
 from coordinator.ledger import RunLedger
 from coordinator.loop import Loop
 from coordinator.machine import Run
 from coordinator.machine.calibration import is_known_as, is_pending
-from coordinator.machine.todo import Aggregate, Drop, Effect, Evaluate, Initialise, Plan, Push, PushCalibration
+from coordinator.machine.todo import (
+    Aggregate,
+    AgreeKeys,
+    ConfirmKeys,
+    Drop,
+    Effect,
+    Evaluate,
+    Initialise,
+    Plan,
+    Push,
+    PushCalibration,
+)
+from coordinator.noise import Secret
+from coordinator.private_rounds import Closing, PrivateRounds, check_masked
+from coordinator.secure_aggregation import SecureAggregation
 from coordinator.sessions import Sessions
 from coordinator.shelves import Shelves
 from coordinator.store import Store
+from coordinator.widths import parts_by_width
 from fleet.calibration import Calibrate, Calibration, CancelCalibration
 from fleet.calibration_plans import options_json
-from fleet.domain import Assignment, Cancel, Evaluation, Phase, Task
+from fleet.domain import Assignment, Cancel, Evaluation, NetworkSize, Phase, Task
 from fleet.errors import PlanFailed
 from fleet.experiment import BITS, PRECISIONS, SIMULATED_PRECISIONS, Experiment, QuantizerSection
+from fleet.generation import ModelRef
 from optimizer import recall
 from optimizer.policy import Candidate, Decision, Policy, Told
 from optimizer.policy import load as load_policy
 from quantizer import decode, encode_to, encode_with_feedback
 from workloads import Workload
 from workloads import load as load_workload
+from workloads.narrow import parts_of
+from workloads.protocol import Sized
 
 T = TypeVar("T")
+
+THREADS = "effect"
+"""What the names of the threads that compute begin with."""
 
 KEPT_RUNS = 8
 """Ended runs whose ledger stays in memory: their last measurements are still coming in."""
@@ -72,13 +96,23 @@ class Live:
 class Effects:
     """Carries out what the machine says is due."""
 
-    def __init__(self, store: Store, shelves: Shelves, sessions: Sessions, data: Path | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        shelves: Shelves,
+        sessions: Sessions,
+        data: Path | None,
+        secret: Secret | None = None,
+    ) -> None:
         self._store = store
         self._shelves = shelves
         self._sessions = sessions
         self._data = data
         self._live: dict[str, Live] = {}
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="effect")
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix=THREADS)
+        self.generation = GenerationEffects(lambda: self.loop, sessions, self._macs_of)
+        self.secure = SecureAggregation(sessions, lambda: self.loop)
+        self._private = PrivateRounds(self.secure, secret, shelves)
         self.loop: Loop
 
     async def execute(self, effect: Effect) -> Sequence[Event]:
@@ -94,19 +128,41 @@ class Effects:
                 return await self._evaluate(self.loop.state.run(effect.run))
             case Push():
                 await self._push(effect)
+            case AgreeKeys():
+                return await self.secure.agree(self.loop.state.run(effect.run))
+            case ConfirmKeys():
+                run = self.loop.state.run(effect.run)
+                await self.secure.confirm(run, effect.device, effect.session)
             case PushCalibration():
                 await self._push_calibration(effect)
             case Drop():
-                for path in effect.blobs:
-                    self._shelves.drop(effect.run, path)
-                if self.loop.state.run(effect.run).phase.ended:
-                    self._shelves.tidy(effect.run)
+                async with self._shelves.hold.free():
+                    for path in effect.blobs:
+                        self._shelves.drop(effect.run, path)
+                    if self.loop.state.run(effect.run).phase.ended:
+                        self._shelves.tidy(effect.run)
                 return (BlobsDropped(self.loop.now_s(), effect.run, effect.blobs),)
+            case PlaceRequests() | PushBatch() | ReviewModels() | PushKept():
+                return await self.generation.execute(effect)
         return ()
+
+    def close(self) -> None:
+        """Computes nothing more. What a thread is at goes on for nothing, until the process ends."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def ledger(self, name: str) -> RunLedger:
         """The ledger of a run up to now."""
         return self._read_on(self.loop.state.run(name)).ledger
+
+    async def update_shapes(self, run: Run, assignment: Assignment) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors of the update that `assignment` asks for. Reads the model's header."""
+        workload, models = self._read_on(run).workload, self._shelves.models(run.run)
+
+        def work() -> dict[str, tuple[int, ...]]:
+            whole, parts = shapes(models, run.model_sha256), parts_of(workload, assignment.width)
+            return whole if parts is None else {name: parts[name].kept for name in whole}
+
+        return await self._in_thread(work)
 
     def workload(self, experiment: Experiment) -> Workload:
         """The workload of an experiment; BadExperiment where its options are wrong."""
@@ -115,6 +171,11 @@ class Effects:
     def workload_named(self, name: str, options: Mapping[str, Any]) -> Workload:
         """The workload called `name`; BadExperiment where there is none, or its options are wrong."""
         return load_workload(name, options, self._data)
+
+    def _macs_of(self, model: ModelRef) -> float | None:
+        """Multiplications of a forward pass of one image; None where the workload cannot say."""
+        workload = self.workload_named(model.workload, json.loads(model.options_json))
+        return workload.network_size().macs if isinstance(workload, Sized) else None
 
     def _read_on(self, run: Run) -> Live:
         if run.run not in self._live:
@@ -137,14 +198,14 @@ class Effects:
         workload = self._read_on(run).workload
         models = self._shelves.models(run.run)
 
-        def work() -> tuple[str, int]:
+        def work() -> tuple[str, int, NetworkSize | None]:
             with models.create() as sink:
                 params = workload.initial(run.experiment.seed)
                 sink.digest = encode_to(sink, params, 32, seed=0, block_size=run.experiment.quantizer.block_size)
-            return sink.digest, models.size(sink.digest)
+            network = workload.network_size() if isinstance(workload, Sized) else None
+            return sink.digest, models.size(sink.digest), network
 
-        sha256, size_bytes = await self._in_thread(work)
-        return (ModelInitialised(self.loop.now_s(), run.run, sha256, size_bytes),)
+        return (ModelInitialised(self.loop.now_s(), run.run, *await self._in_thread(work)),)
 
     async def _plan(self, run: Run, plan: Plan) -> Sequence[Event]:
         live = self._read_on(run)
@@ -155,21 +216,26 @@ class Effects:
         for told in _untold(live, run):
             live.policy.tell(told)
             live.told.add((told.assignment.round, told.assignment.device))
-        candidates = [self._candidate(run, name) for name in _sampled(run, plan)]
+        private = run.experiment.differential is not None
+        names = self._private.draw(run, plan.round, plan.devices) if private else _sampled(run, plan)
+        candidates = [self._candidate(run, name) for name in names]
         decisions = await self._in_thread(partial(live.policy.ask, plan.round, candidates)) if candidates else ()
         _check(decisions, candidates)
         _check_codec(decisions, run.experiment.quantizer)
+        check_masked(run, decisions)
+        parts = parts_by_width(live.workload, {d.width for d in decisions}, run.experiment)
         models = self._shelves.models(run.run)
-        payloads: dict[int, tuple[str, int]] = {}
-        for bits in sorted({d.bits_down for d in decisions}):
+        payloads: dict[tuple[int, float], tuple[str, int]] = {}
+        for bits, width in sorted({(d.bits_down, d.width) for d in decisions}):
             seed, block_size = _seed(run, plan.round, "down"), run.experiment.quantizer.block_size
-            payload = partial(prepare, models, run.model_sha256, bits, seed, block_size)
-            payloads[bits] = await self._in_thread(payload)
+            payload = partial(prepare, models, run.model_sha256, bits, seed, block_size, parts.get(width))
+            payloads[bits, width] = await self._in_thread(payload)
         now_s = self.loop.now_s()
         deadline_at_s = now_s + run.experiment.round.deadline_s
         assignments = _assignments(run, plan.round, decisions, payloads, deadline_at_s)
         if plan.opens:
-            return (RoundOpened(now_s, run.run, plan.round, assignments, deadline_at_s),)
+            population = len(plan.devices) if private else 0
+            return (RoundOpened(now_s, run.run, plan.round, assignments, deadline_at_s, population),)
         return (DevicesAssigned(now_s, run.run, plan.round, assignments),)
 
     def _earlier(self, run: Run) -> Iterator[Told]:
@@ -215,9 +281,11 @@ class Effects:
             return
         run = self.loop.state.run(push.run)
         experiment = run.experiment
+        assignment = run.outstanding[push.device].assignment
+        clip_norm, masking = self._private.task(run, assignment.bits_up)
         session.send(
             Task(
-                assignment=run.outstanding[push.device].assignment,
+                assignment=assignment,
                 workload=experiment.workload.name,
                 options_json=json.dumps(experiment.workload.options),
                 shards=experiment.shards,
@@ -226,6 +294,8 @@ class Effects:
                 codec=experiment.quantizer.codec,
                 keep=experiment.quantizer.keep,
                 entropy=experiment.quantizer.entropy,
+                clip_norm=clip_norm,
+                masking=masking,
             )
         )
         try:
@@ -242,18 +312,36 @@ class Effects:
 
     async def _aggregate(self, run: Run) -> Sequence[Event]:
         started_s = time.monotonic()
+        pages = self._read_on(run).ledger.pages.values()
+        closing = await self._private.closing(run, sum(p.round > 0 and p.model_sha256 is not None for p in pages))
+        if not isinstance(closing, Closing):
+            return (closing,)
         updates = [
             Weighted(
                 device,
                 self._shelves.updates(run.run, device),
                 arrival.digest,
-                arrival.samples / math.sqrt(1 + run.round - arrival.round),
+                arrival.samples / math.sqrt(1 + run.round - arrival.round) if closing.weighed else 1.0,
+                arrival.width,
             )
             for device, arrival in run.closing.items()
         ]
-        models = self._shelves.models(run.run)
+        models, workload = self._shelves.models(run.run), self._read_on(run).workload
+        widths = parts_by_width(workload, {u.width for u in updates}, run.experiment)
+        last = run.round == run.experiment.rounds
         made = await self._in_thread(
-            lambda: aggregate(models, run.model_sha256, updates, run.experiment.server, run.optimizer_state)
+            lambda: aggregate(
+                models,
+                run.model_sha256,
+                updates,
+                run.experiment.server,
+                run.optimizer_state,
+                closing.rules,
+                closing.instead,
+                closing.noise,
+                widths=widths,
+                last=last,
+            )
         )
         return (
             ModelAggregated(
@@ -264,6 +352,7 @@ class Effects:
                 size_bytes=made.model_bytes,
                 optimizer_state=made.optimizer_state,
                 seconds=time.monotonic() - started_s,
+                metrics=closing.spent,
             ),
         )
 
@@ -289,7 +378,7 @@ class Effects:
         return (ModelEvaluated(self.loop.now_s(), run.run, run.round, evaluation.metrics, grid_sha256, seconds),)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, work)
 
 
 def _untold(live: Live, run: Run) -> Iterator[Told]:
@@ -347,14 +436,14 @@ def _assignments(
     run: Run,
     round: int,
     decisions: Sequence[Decision],
-    payloads: Mapping[int, tuple[str, int]],
+    payloads: Mapping[tuple[int, float], tuple[str, int]],
     deadline_at_s: float,
 ) -> tuple[Assignment, ...]:
     shards = dict(run.shards)
     assignments = []
     for d in decisions:
         shard = shards.setdefault(d.device, len(shards) % run.experiment.shards)
-        model_sha256, model_bytes = payloads[d.bits_down]
+        model_sha256, model_bytes = payloads[d.bits_down, d.width]
         counted = run.counted.get(d.device)
         assignments.append(
             Assignment(
@@ -375,6 +464,7 @@ def _assignments(
                 power_limit_watts=d.power_limit_watts,
                 frequency_hz=d.frequency_hz,
                 predicted=d.predicted,
+                note=d.note,
             )
         )
     return tuple(assignments)

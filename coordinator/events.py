@@ -10,9 +10,25 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AliasChoices, Field, TypeAdapter
 
+from coordinator.enrolment.events import EnrolmentEvent
+from coordinator.generation.events import BatchBytesMoved as BatchBytesMoved
+from coordinator.generation.events import BatchEnded as BatchEnded
+from coordinator.generation.events import BatchMeasured as BatchMeasured
+from coordinator.generation.events import BatchWithdrawn as BatchWithdrawn
+from coordinator.generation.events import ModelsHeldByDevice as ModelsHeldByDevice
+from coordinator.generation.events import ModelsKept as ModelsKept
+from coordinator.generation.events import ModelsReviewed as ModelsReviewed
+from coordinator.generation.events import QualityMeasured as QualityMeasured
+from coordinator.generation.events import RequestCancelled as RequestCancelled
+from coordinator.generation.events import RequestFailed as RequestFailed
+from coordinator.generation.events import RequestReceived as RequestReceived
+from coordinator.generation.events import RequestRefused as RequestRefused
+from coordinator.generation.events import RequestServed as RequestServed
+from coordinator.generation.events import RequestsPlaced as RequestsPlaced
 from fleet.calibration import Calibration, CalibrationPlan
-from fleet.domain import Assignment, Capabilities, Metric, PhaseMeasured
+from fleet.domain import Assignment, Capabilities, Metric, NetworkSize, PhaseMeasured
 from fleet.experiment import Experiment
+from fleet.number import Number
 
 Outcome = Literal["completed", "stopped", "failed"]
 Direction = Literal["up", "down"]
@@ -95,23 +111,28 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class ModelInitialised:
-    """The untrained model is stored."""
+    """The untrained model is stored. `network`: how large it is, where the workload can say so."""
 
     at_s: float
     run: str
     sha256: str
     size_bytes: int
+    network: NetworkSize | None = None
 
 
 @dataclass(frozen=True)
 class RoundOpened:
-    """A plan was made: who does what, with the predicted joules and seconds of each assignment."""
+    """A plan was made: who does what, with the predicted joules and seconds of each assignment.
+
+    `population`: the devices they were drawn from, where that is for privacy; else 0.
+    """
 
     at_s: float
     run: str
     round: int
     assignments: tuple[Assignment, ...]
     deadline_at_s: float
+    population: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,8 +167,31 @@ class AssignmentExpired:
 
 
 @dataclass(frozen=True)
+class MaskingKey:
+    """A device's public key of one round, in hex: what its masks can be undone with, given shares of the other."""
+
+    device: str
+    key: str
+
+
+@dataclass(frozen=True)
+class KeysAgreed:
+    """The devices of a round agreed on masks. `members` hold numbered shares of the secrets of those in `sharing`,
+    who mask for each other; `ready` of them will deliver.
+    """
+
+    at_s: float
+    run: str
+    round: int
+    attempt: str
+    members: tuple[MaskingKey, ...]
+    ready: tuple[str, ...]
+    sharing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class UpdateReceived:
-    """A device's update is stored and sound. `samples` is its weight in the mean.
+    """A device's update is stored and sound. `samples` is its weight in the mean; `norm` its L2 norm, if needed.
 
     Logs of before version 0.2 name it by its sha256, in a field of that name.
     """
@@ -159,7 +203,9 @@ class UpdateReceived:
     digest: Annotated[str, Field(validation_alias=AliasChoices("digest", "sha256"))]
     size_bytes: int
     samples: int
-    loss: float
+    loss: Number
+    norm: float | None = None
+    update_range: float | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +265,7 @@ class RoundFailed:
 
 @dataclass(frozen=True)
 class ModelAggregated:
-    """The closed round's updates made a new model, in device order."""
+    """The closed round's updates made a new model, in device order; `metrics` are what it cost in privacy."""
 
     at_s: float
     run: str
@@ -228,6 +274,7 @@ class ModelAggregated:
     size_bytes: int
     optimizer_state: str | None
     seconds: float
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -275,6 +322,7 @@ Event = (
     | DevicesAssigned
     | AssignmentFailed
     | AssignmentExpired
+    | KeysAgreed
     | UpdateReceived
     | UpdateRefused
     | BytesMoved
@@ -285,6 +333,21 @@ Event = (
     | ModelEvaluated
     | BlobsDropped
     | RunEnded
+    | EnrolmentEvent
+    | RequestReceived
+    | RequestRefused
+    | RequestsPlaced
+    | BatchWithdrawn
+    | BatchEnded
+    | BatchMeasured
+    | BatchBytesMoved
+    | RequestServed
+    | RequestCancelled
+    | RequestFailed
+    | QualityMeasured
+    | ModelsKept
+    | ModelsHeldByDevice
+    | ModelsReviewed
 )
 
 KINDS: dict[str, type[Event]] = {c.__name__: c for c in get_args(Event)}

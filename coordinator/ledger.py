@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from coordinator.arithmetic import with_arithmetic
 from coordinator.events import (
     AssignmentExpired,
     AssignmentFailed,
@@ -20,12 +21,14 @@ from coordinator.events import (
     UpdateRefused,
 )
 from coordinator.machine.state import Device, Run
+from coordinator.radio import with_radio
 from fleet.domain import (
     Assignment,
     DeviceReport,
     EnergyReading,
     Equipment,
     Metric,
+    NetworkSize,
     Phase,
     PhaseMeasured,
     PhaseReport,
@@ -33,6 +36,7 @@ from fleet.domain import (
     RunReport,
     RunSummary,
 )
+from fleet.experiment import SIMULATED_PRECISIONS
 from optimizer.policy import Told
 
 
@@ -49,6 +53,7 @@ class Line:
     wire_down_bytes: int = 0
     windows: dict[str, PhaseMeasured] = field(default_factory=dict)
     reason: str | None = None
+    update_range: float | None = None
 
     def phases(self) -> tuple[PhaseReport, ...]:
         """The windows, added up by phase."""
@@ -73,6 +78,7 @@ class Page:
     model_bytes: int | None = None
     grid_sha256: str | None = None
     metrics: tuple[Metric, ...] = ()
+    spent: tuple[Metric, ...] = ()
     lines: dict[str, Line] = field(default_factory=dict)
 
 
@@ -81,6 +87,7 @@ class RunLedger:
 
     def __init__(self) -> None:
         self.pages: dict[int, Page] = {}
+        self.network: NetworkSize | None = None
 
     def add(self, event: Event) -> None:
         """Enters one event."""
@@ -88,6 +95,7 @@ class RunLedger:
             case ModelInitialised():
                 page = Page(0, "initial", event.at_s, model_sha256=event.sha256, model_bytes=event.size_bytes)
                 self.pages[0] = page
+                self.network = event.network
             case RoundOpened() | DevicesAssigned():
                 page = self.pages.setdefault(event.round, Page(event.round, "open", event.at_s))
                 for assignment in event.assignments:
@@ -113,9 +121,11 @@ class RunLedger:
                 page = self.pages[event.round]
                 page.seconds = event.at_s - page.opened_at_s
                 page.model_sha256, page.model_bytes = event.sha256, event.size_bytes
+                page.spent = page.metrics = event.metrics
             case ModelEvaluated():
                 page = self.pages[event.round]
-                page.metrics, page.grid_sha256 = event.metrics, event.grid_sha256
+                page.metrics = (*page.spent, *event.metrics)
+                page.grid_sha256 = event.grid_sha256
             case AssignmentFailed():
                 self._mark(event.round, event.device, "failed", event.reason)
             case AssignmentExpired():
@@ -126,6 +136,7 @@ class RunLedger:
                 line = self.pages[event.round].lines[event.device]
                 line.status, line.reason = "arrived", None
                 line.samples, line.loss, line.update_bytes = event.samples, event.loss, event.size_bytes
+                line.update_range = event.update_range
             case BytesMoved(direction="up"):
                 self.pages[event.round].lines[event.device].wire_up_bytes += event.wire_bytes
             case BytesMoved(direction="down"):
@@ -139,7 +150,8 @@ class RunLedger:
         lines = sorted(self.pages[round].lines.items()) if round in self.pages else []
         metrics = self.pages[round].metrics if lines else ()
         return tuple(
-            Told(x.assignment, x.phases(), x.wire_up_bytes, x.wire_down_bytes, metrics=metrics) for _, x in lines
+            Told(x.assignment, x.phases(), x.wire_up_bytes, x.wire_down_bytes, x.update_range, metrics)
+            for _, x in lines
         )
 
     def has(self, round: int, device: str) -> bool:
@@ -150,14 +162,25 @@ class RunLedger:
         """Whether this window of `device` is entered already."""
         return measured.window in self.pages[measured.round].lines[device].windows
 
+    def windows(self, round: int, device: str) -> int:
+        """How many windows of `device` are entered on the page of `round`."""
+        return len(self.pages[round].lines[device].windows)
+
     def _mark(self, round: int, device: str, status: str, reason: str) -> None:
         line = self.pages[round].lines[device]
         if line.status != "arrived":
             line.status, line.reason = status, reason
 
+    @property
+    def _simulates(self) -> bool:
+        """Whether any device was asked to train at a precision that is simulated."""
+        lines = (line for page in self.pages.values() for line in page.lines.values())
+        return any(line.assignment.precision in SIMULATED_PRECISIONS for line in lines)
+
     def report(self, run: Run, devices: Mapping[str, Device]) -> RunReport:
         """The whole ledger of `run`."""
-        rounds = tuple(_round_report(page, devices) for _, page in sorted(self.pages.items()))
+        network = self.network if self._simulates else None
+        rounds = tuple(_round_report(page, devices, network) for _, page in sorted(self.pages.items()))
         names = sorted({name for page in self.pages.values() for name in page.lines} & devices.keys())
         equipment = tuple(Equipment(name, devices[name].capabilities) for name in names)
         return RunReport(summary(run), run.experiment.model_dump_json(), rounds, equipment)
@@ -205,7 +228,12 @@ def _plus(a: EnergyReading, b: EnergyReading) -> EnergyReading:
     )
 
 
-def _round_report(page: Page, devices: Mapping[str, Device]) -> RoundReport:
+def _with_arithmetic(line: Line, network: NetworkSize | None) -> tuple[PhaseReport, ...]:
+    whole = line.status in ("arrived", "late")  # of any other nobody knows how many steps it did
+    return with_arithmetic(line.phases(), network if whole else None, line.assignment)
+
+
+def _round_report(page: Page, devices: Mapping[str, Device], network: NetworkSize | None) -> RoundReport:
     return RoundReport(
         round=page.round,
         status=page.status,
@@ -233,8 +261,15 @@ def _round_report(page: Page, devices: Mapping[str, Device]) -> RoundReport:
                 wire_down_bytes=line.wire_down_bytes,
                 predicted=line.assignment.predicted,
                 loss=line.loss,
-                phases=line.phases(),
+                phases=with_radio(
+                    _with_arithmetic(line, network),
+                    devices[name].capabilities.link if name in devices else None,
+                    line.wire_up_bytes,
+                    line.wire_down_bytes,
+                ),
                 reason=line.reason,
+                update_range=line.update_range,
+                note=line.assignment.note,
             )
             for name, line in sorted(page.lines.items())
         ),

@@ -52,6 +52,14 @@ def _devices(state: State, sessions: Sessions, left: frozenset[str]) -> Iterator
         labels=["device"],
     )
     info = InfoMetricFamily("wattbed_device", "What a device is", labels=["device"])
+    skew = GaugeMetricFamily(
+        "wattbed_device_clock_skew_seconds", "The device's clock minus the coordinator's", labels=["device"]
+    )
+    expires = GaugeMetricFamily(
+        "wattbed_device_certificate_expires_timestamp_seconds",
+        "When the certificate of a device runs out that is not revoked",
+        labels=["device"],
+    )
     cpu = CounterMetricFamily("wattbed_device_cpu_seconds", "CPU time of the agent's processes", labels=["device"])
     here = {device.name: session for device, session in _attached(state, sessions)}
     for device in list(state.devices.values()):
@@ -63,7 +71,12 @@ def _devices(state: State, sessions: Sessions, left: frozenset[str]) -> Iterator
     for name, session in here.items():
         if heartbeat := session.heartbeat:
             cpu.add_metric([name], heartbeat.cpu_seconds_total)
-    yield from (attached, silent, info, cpu)
+        if (skew_s := session.clock_skew_s) is not None:
+            skew.add_metric([name], skew_s)
+    for name, enrolment in list(state.register.devices.items()):
+        if enrolment.revoked_at_s is None:
+            expires.add_metric([name], enrolment.expires_at_s)
+    yield from (attached, silent, info, cpu, skew, expires)
 
 
 def _rounds(totals: Totals) -> Iterator[Metric]:

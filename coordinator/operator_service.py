@@ -12,6 +12,8 @@ from pydantic_core import to_jsonable_python
 
 from coordinator.effects import Effects
 from coordinator.events import CalibrationFailed, CalibrationRequested, RunEnded, RunStarted, from_json
+from coordinator.generation.intake import Intake
+from coordinator.generation.service import GenerationService
 from coordinator.ledger import summary
 from coordinator.loop import Loop
 from coordinator.machine import Run, State, fold
@@ -22,8 +24,8 @@ from coordinator.store import Store
 from fleet import wire
 from fleet.calibration import CalibrationPlan, CalibrationProgress
 from fleet.calibration_plans import check as check_plan
-from fleet.domain import DeviceProgress, DeviceSummary, LoggedEvent, Progress
-from fleet.errors import BadExperiment, BadRequest, IllegalMove, UnknownBlob, WattbedError
+from fleet.domain import DeviceProgress, DeviceSummary, Enrolled, LoggedEvent, Progress
+from fleet.errors import BadExperiment, BadRequest, IllegalMove, UnknownBlob, Unreachable, WattbedError
 from fleet.experiment import Experiment, parse
 from fleet.rpc import CHUNK_BYTES
 from fleet.v1 import fleet_pb2, operator_pb2, operator_pb2_grpc
@@ -36,22 +38,27 @@ class Followers:
     """Who wants to see progress: called with each device's, whatever its run."""
 
     def __init__(self) -> None:
-        self._queues: set[asyncio.Queue[LoggedEvent | DeviceProgress]] = set()
+        self._queues: set[asyncio.Queue[LoggedEvent | DeviceProgress | None]] = set()
 
     def progressed(self, device: str, progress: Progress) -> None:
         """Passes one device's progress on."""
         for queue in self._queues:
             queue.put_nowait(DeviceProgress(device, progress))
 
-    def join(self) -> asyncio.Queue[LoggedEvent | DeviceProgress]:
-        """A queue that gets all progress from now on."""
-        queue: asyncio.Queue[LoggedEvent | DeviceProgress] = asyncio.Queue()
+    def join(self) -> asyncio.Queue[LoggedEvent | DeviceProgress | None]:
+        """A queue that gets all progress from now on, and None at the end of it."""
+        queue: asyncio.Queue[LoggedEvent | DeviceProgress | None] = asyncio.Queue()
         self._queues.add(queue)
         return queue
 
-    def leave(self, queue: asyncio.Queue[LoggedEvent | DeviceProgress]) -> None:
+    def leave(self, queue: asyncio.Queue[LoggedEvent | DeviceProgress | None]) -> None:
         """Ends it."""
         self._queues.discard(queue)
+
+    def end_all(self) -> None:
+        """Tells everybody that nothing more is coming."""
+        for queue in self._queues:
+            queue.put_nowait(None)
 
 
 class OperatorService(operator_pb2_grpc.OperatorServicer):
@@ -65,6 +72,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         sessions: Sessions,
         shelves: Shelves,
         followers: Followers,
+        generation: GenerationService | None = None,
     ) -> None:
         self._loop = loop
         self._effects = effects
@@ -72,6 +80,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self._sessions = sessions
         self._shelves = shelves
         self._followers = followers
+        self.generation = generation or GenerationService(loop, shelves, Intake(loop, shelves))
 
     async def StartRun(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Starts an experiment, once it is sure that it can be read and that its data are here."""
@@ -114,6 +123,8 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
                 last = event.seq
             while not (self._loop.state.run(request.run).phase.ended and queue.empty()):
                 message = await queue.get()
+                if message is None:
+                    raise Unreachable("the coordinator is stopping")
                 if isinstance(message, LoggedEvent):
                     if message.seq > last:
                         yield operator_pb2.WatchRunResponse(event=wire.to_proto(message))
@@ -186,12 +197,34 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
     async def GetArtifact(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
         """A blob that the run's report names: a grid or a model."""
         self._loop.state.run(request.run)
-        shelves = (self._shelves.artifacts(request.run), self._shelves.models(request.run))
-        store = next((s for s in shelves if s.has(request.sha256)), None)
+        shelves = (self._shelves.artifacts, self._shelves.models, self._shelves.images)
+        store = next((s for shelf in shelves if (s := shelf(request.run)).has(request.sha256)), None)
         if store is None:
             raise UnknownBlob(f"run {request.run} keeps no blob {request.sha256}; only its last model is kept")
         for chunk in store.read(request.sha256, 0, CHUNK_BYTES):
             yield fleet_pb2.BlobChunk(data=chunk)
+
+    async def Generate(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
+        """Images of a run's last model, from where they are made to what they took."""
+        async for answer in self.generation.generate(request):
+            yield answer
+
+    async def CancelRequest(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Ends a request that nobody wants any more."""
+        return await self.generation.cancel(request)
+
+    async def ListRequests(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
+        """The requests of one run, the oldest first."""
+        for report in self.generation.reports(request):
+            yield wire.to_proto(report)
+
+    async def KeepQuality(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Enters what a model is worth."""
+        return await self.generation.keep_quality(request)
+
+    async def GetQuality(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """What a model is known to be worth."""
+        return self.generation.quality(request)
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -227,9 +260,27 @@ def summaries(state: State, sessions: Sessions) -> list[DeviceSummary]:
                 run=working[0] if working else None,
                 round=working[1] if working else None,
                 calibrating=device.name in state.calibrating,
+                enrolled=_enrolled(state, device.name),
+                clock_skew_s=session.clock_skew_s if session else None,
+                drained=device.name in state.register.drained,
             )
         )
     return lines
+
+
+def _enrolled(state: State, device: str) -> Enrolled | None:
+    found = state.register.devices.get(device)
+    if found is None:
+        return None
+    return Enrolled(
+        found.at_s,
+        found.token,
+        found.key_sha256,
+        found.expires_at_s,
+        found.revoked_at_s,
+        found.reason,
+        found.formerly,
+    )
 
 
 def _working_on(state: State, device: str) -> tuple[str, int] | None:

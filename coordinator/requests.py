@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """From a unary call on loopback to the upload of a model over a slow link."""
 
-LONG_STREAMS = frozenset({"Attach", "WatchRun", "Watch", "ServerReflectionInfo"})
+LONG_STREAMS = frozenset({"Attach", "Generate", "WatchRun", "Watch", "ServerReflectionInfo"})
 
 _OF_CODE = {code.value[0]: code.name for code in grpc.StatusCode}
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")

@@ -77,6 +77,12 @@ def _sums(runs: Shown) -> Iterator[Metric]:
         ("experiment", "metric"),
         (((name, metric.name), metric.value) for name, metrics in quality for metric in metrics),
     )
+    yield _gauge(
+        "wattbed_privacy_epsilon",
+        "Differential privacy spent by a run up to now, at the delta of its experiment; smaller is more private",
+        ("experiment",),
+        (((name,), tally.epsilon) for name, _, tally in runs),
+    )
     joules = CounterMetricFamily(
         "wattbed_run_energy_joules",
         "Energy of a run's assignments up to now",

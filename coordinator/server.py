@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -13,15 +13,25 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
+from coordinator.clock import SteadyClock
 from coordinator.effects import Effects
+from coordinator.enrolment.door import Door, Security
+from coordinator.enrolment.gate import Gate
 from coordinator.fleet_service import FleetService
+from coordinator.generation.intake import Intake
+from coordinator.generation.metrics import GenerationCollector
+from coordinator.generation.service import GenerationService
 from coordinator.http import serve as serve_http
+from coordinator.limits import Limits, Refusals, Uses
 from coordinator.loop import Loop
+from coordinator.noise import Secret
 from coordinator.operator_service import Followers, OperatorService
+from coordinator.readiness import Readiness
 from coordinator.requests import Requests
 from coordinator.sessions import Sessions
 from coordinator.shelves import Shelves
 from coordinator.store import Store
+from coordinator.tracing import Tracer
 from fleet.bulk import add_fleet_to_server
 from fleet.errors import AddressInUse
 from fleet.rpc import SERVER_OPTIONS, ErrorInterceptor
@@ -39,9 +49,21 @@ class Settings:
     state: Path
     data: Path | None
     version: str
+    limits: Limits = field(default_factory=Limits)
+    security: Security = field(default_factory=Security)
+    tracer: Tracer | None = None
 
 
-async def run(settings: Settings, ready: asyncio.Future[tuple[int, int]], stopping: asyncio.Event) -> None:
+GRACE_S = 2.0
+"""How long transfers and calls that are under way at the end may go on."""
+
+
+async def run(
+    settings: Settings,
+    ready: asyncio.Future[tuple[int, int]],
+    stopping: asyncio.Event,
+    clock: SteadyClock | None = None,
+) -> None:
     """Serves until `stopping` is set; `ready` gets the gRPC and HTTP ports.
 
     AddressInUse: something else listens there, or another coordinator uses the state folder.
@@ -52,32 +74,60 @@ async def run(settings: Settings, ready: asyncio.Future[tuple[int, int]], stoppi
         shelves = Shelves(settings.state / "blobs")
         followers = Followers()
         sessions = Sessions(followers.progressed)
-        effects = Effects(store, shelves, sessions, settings.data)
-        loop = effects.loop = Loop(store, effects.execute, settings.version)
-        requests = Requests()
-        server = grpc.aio.server(interceptors=(requests, ErrorInterceptor()), options=SERVER_OPTIONS)
-        add_fleet_to_server(FleetService(loop, effects, sessions, shelves), server)
+        effects = Effects(store, shelves, sessions, settings.data, Secret(settings.state / "privacy.key"))
+        loop = effects.loop = Loop(store, effects.execute, settings.version, clock, settings.tracer)
+        requests, refusals = Requests(), Refusals()
+        door = Door(settings.listen, settings.state, settings.security)
+        gate = Gate(loop, door.operators)
+        interceptors = (requests, ErrorInterceptor(), refusals, gate)
+        door.interceptors = interceptors[:-1]
+        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+        intake = Intake(loop, shelves)
+        generation = GenerationService(loop, shelves, intake)
+        fleet = FleetService(
+            loop, effects, sessions, shelves, Uses(settings.limits), refusals, intake=intake, gate=gate
+        )
+        add_fleet_to_server(fleet, server)
         operator_pb2_grpc.add_OperatorServicer_to_server(
-            OperatorService(loop, effects, store, sessions, shelves, followers), server
+            OperatorService(loop, effects, store, sessions, shelves, followers, generation), server
         )
         status = await _describe(server)
-        try:
-            port = server.add_insecure_port(settings.listen)
-        except RuntimeError as error:
-            raise AddressInUse(f"cannot listen on {settings.listen}: the port is in use") from error
-        pages, http_port = serve_http(settings.http, loop, sessions, requests)
+        port = door.listen(server)
+        door.serve(server, port, loop, sessions, gate)
+        readiness = Readiness(loop, settings.state)
+        pages, http_port = serve_http(
+            settings.http, loop, sessions, readiness, requests, refusals, GenerationCollector(loop)
+        )
         await server.start()
-        watchdog = asyncio.create_task(sessions.end_the_silent())
+        await door.open()
+        watchdogs = [
+            generation.cancel_the_deserted(),
+            sessions.end_the_silent(),
+            fleet.stalls.end_the_stalled(),
+            readiness.beat(),
+        ]
+        watching = [asyncio.create_task(watchdog) for watchdog in watchdogs]
         ready.set_result((port, http_port))
         log.info("listening on port %d, pages on port %d", port, http_port)
         await stopping.wait()
+        log.info("stopping")
+        readiness.stopping = True
+        loop.begin_nothing()
         await status.enter_graceful_shutdown()
-        watchdog.cancel()
+        for watchdog in watching:
+            watchdog.cancel()
         sessions.end_all("the coordinator is stopping")
-        await server.stop(grace=2.0)
+        followers.end_all()
+        await door.close()
+        await server.stop(grace=GRACE_S)
         await loop.stop()
         pages.shutdown()
+        pages.server_close()
+        effects.close()
         store.close()
+        if settings.tracer is not None:
+            await asyncio.to_thread(settings.tracer.close)
+        log.info("stopped")
 
 
 async def _describe(server: grpc.aio.Server) -> health.HealthServicer:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,8 +12,13 @@ from fleet.domain import CoordinatorMessage, Heartbeat, Progress
 AGENT_LEFT = "the agent ended the stream"
 """Why a stream ended that its agent closed, as one does that is stopped: it is away, and not missing."""
 HEARTBEAT_INTERVAL_S = 2.0
+SKEWS = 16
+"""Heartbeats that the skew of a device's clock is taken from."""
+
 SILENCE_S = 4.5
 """A device that was silent for so long is detached: two heartbeats and a little."""
+LOOK_EVERY_S = 0.25
+ABSENT_S = 1.0
 
 
 @dataclass(eq=False)
@@ -26,10 +32,25 @@ class Session:
     heartbeat: Heartbeat | None = None
     progress: Progress | None = None
     ended: str | None = None
+    skews_s: deque[float] = field(default_factory=lambda: deque(maxlen=SKEWS))
+    unread_messages: int = 2000
 
     def send(self, message: CoordinatorMessage) -> None:
-        """Queues a message for the device."""
-        self.outgoing.put_nowait(message)
+        """Queues a message for the device. The stream of one that reads none of `unread_messages` ends."""
+        if self.outgoing.qsize() < self.unread_messages:
+            self.outgoing.put_nowait(message)
+        elif self.ended is None:
+            self.end(f"{self.unread_messages} messages wait to be read")
+
+    def beat(self, heartbeat: Heartbeat, now_s: float) -> None:
+        """A heartbeat came, at `now_s` on the coordinator's clock."""
+        self.heartbeat = heartbeat
+        self.skews_s.append(heartbeat.agent_time_s - now_s)
+
+    @property
+    def clock_skew_s(self) -> float | None:
+        """The device's clock minus the coordinator's, by the heartbeat that was under way for least."""
+        return max(self.skews_s, default=None)
 
     def end(self, reason: str) -> None:
         """Has the stream end; the first reason counts."""
@@ -90,7 +111,12 @@ class Sessions:
     async def end_the_silent(self) -> None:
         """Never returns: ends each stream that has been silent for SILENCE_S."""
         while True:
-            await asyncio.sleep(0.25)
+            began_s = time.monotonic()
+            await asyncio.sleep(LOOK_EVERY_S)
+            absent_s = time.monotonic() - began_s - LOOK_EVERY_S
+            if absent_s > ABSENT_S:  # it was us who heard nobody: suspended, or busy
+                for session in self._by_device.values():
+                    session.heard_s += absent_s
             oldest = time.monotonic() - SILENCE_S
             for session in list(self._by_device.values()):
                 if session.heard_s < oldest and session.ended is None:

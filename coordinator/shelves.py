@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from coordinator.blobs import BlobStore
+from coordinator.hold import HOLD, Hold
 from fleet.errors import BadRequest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -32,6 +33,7 @@ class Shelves:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.hold = Hold(folder.parent / HOLD)
         self._stores: dict[tuple[str, ...], BlobStore] = {}
         self._lock = threading.Lock()
         self._mapping = threading.Lock()
@@ -47,6 +49,26 @@ class Shelves:
     def artifacts(self, run: str) -> BlobStore:
         """Sample grids and the like: kept."""
         return self._store(run, "artifacts")
+
+    def images(self, run: str) -> BlobStore:
+        """Images that were asked for."""
+        return self._store(run, "images")
+
+    def serving(self, run: str, sha256: str) -> BlobStore:
+        """Where the model that images are made with is: a copy of its own, or the last of a run that has ended."""
+        copies = self._store(run, "serving")
+        return copies if copies.has(sha256) else self.models(run)
+
+    def copy_to_serve(self, run: str, sha256: str, needed: frozenset[str]) -> None:
+        """Keeps a copy of a model that the run will drop, and drops copies that are not `needed`."""
+        copies, models = self._store(run, "serving"), self.models(run)
+        if not copies.has(sha256):
+            with copies.create() as sink:
+                for chunk in models.read(sha256, 0, 1 << 20):
+                    sink.write(chunk)
+                sink.digest = sha256
+        for old in copies.digests() - needed - {sha256}:
+            copies.drop(old)
 
     def drop(self, run: str, path: str) -> None:
         """Deletes what the machine calls "models/SHA256" or "updates/DEVICE/SHA256"."""

@@ -1,29 +1,17 @@
 """The log: one SQLite file, append-only, durable before anyone hears of it."""
 
+import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from coordinator.events import Event, from_json, run_of, to_json
+from coordinator.migrations import VERSION, migrate
 from fleet.domain import LoggedEvent
 from fleet.errors import StorageFull, WattbedError
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE events (
-    seq INTEGER PRIMARY KEY,
-    at_s REAL NOT NULL,
-    run TEXT,
-    kind TEXT NOT NULL,
-    body TEXT NOT NULL
-) STRICT;
-CREATE INDEX events_by_run ON events (run, seq);
-CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
-BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
-BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-"""
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -35,14 +23,11 @@ class Store:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            if 0 < (found := migrate(self._db, path)) < VERSION:
+                log.info("the log had schema %d and has %d now", found, VERSION)
         except sqlite3.DatabaseError as error:
             raise WattbedError(f"{path}: cannot be used as the log: {error}") from error
         self._readable = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        if version not in (0, SCHEMA_VERSION):
-            raise WattbedError(f"{path}: schema {version}; this version of wattbed reads {SCHEMA_VERSION}")
 
     def append(self, events: Sequence[Event]) -> list[LoggedEvent]:
         """Writes all of `events` or none, and gives them back with their numbers.
@@ -60,8 +45,9 @@ class Store:
                 logged.append(LoggedEvent(cursor.lastrowid or 0, at_s, kind, body))
             self._db.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            with suppress(sqlite3.OperationalError):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
             raise StorageFull(f"{self._path}: {len(rows)} events could not be written: {error}") from error
         return logged
 
@@ -80,6 +66,8 @@ class Store:
             yield from_json(logged.kind, logged.json)
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Ends the connections; all of the log is in its one file then, unless the disk has no room for that."""
         self._readable.close()
+        with suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()

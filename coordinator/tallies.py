@@ -77,6 +77,7 @@ class RunTally:
     present: RoundTally = field(default_factory=lambda: RoundTally(0))
     closed: RoundTally | None = None
     evaluation: tuple[Metric, ...] = ()
+    epsilon: float | None = None
     joules: defaultdict[tuple[str, Read], float] = field(default_factory=lambda: defaultdict(float))
     wire_bytes: Counter[str] = field(default_factory=Counter)
 
@@ -113,7 +114,9 @@ class RunTally:
                 self.closed = self.present
             case ModelEvaluated():
                 self.evaluation = event.metrics
-            case ModelInitialised() | RoundFailed() | ModelAggregated() | RunEnded():
+            case ModelAggregated():
+                self.epsilon = next((m.value for m in event.metrics if m.name == "epsilon"), None)
+            case ModelInitialised() | RoundFailed() | RunEnded():
                 pass
             case _:
                 return

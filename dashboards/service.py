@@ -1,9 +1,22 @@
-"""*Service*: the calls that the coordinator serves, how long they take, and the bytes they move."""
+"""*Service*: images on demand, and the calls that the coordinator serves: how many, how long, how many bytes."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models import units
 
-from dashboards.panels import DEVICE, HALF, AnyPanel, Query, alarming, dashboard, lines, number, variable
+from dashboards import generation
+from dashboards.panels import (
+    DEVICE,
+    HALF,
+    QUALITY,
+    SCOPE,
+    AnyPanel,
+    Query,
+    alarming,
+    dashboard,
+    lines,
+    number,
+    variable,
+)
 
 UID = "wattbed-service"
 
@@ -23,13 +36,19 @@ def build() -> Dashboard:
     return dashboard(
         UID,
         "Service",
-        "Requests to the coordinator: how many, how long, how many failed, and the bytes they moved.",
-        [variable(*METHOD), variable(*DEVICE)],
+        "Calls to the coordinator, and images on demand: how many, how long, and how many failed.",
+        [
+            variable(*METHOD),
+            variable(*DEVICE),
+            variable(*SCOPE, many=False),
+            variable(*QUALITY, many=False),
+        ],
         [
             ("Now", _now()),
             ("Requests", _requests()),
             ("Latency", _latency()),
             ("Bytes and updates", _bytes()),
+            *generation.rows(),
         ],
     )
 

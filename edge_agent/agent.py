@@ -21,19 +21,33 @@ from edge_agent.carrier import Carrier
 from edge_agent.client import FleetClient, Stream, delays
 from edge_agent.energy.cpu_time import cpu_seconds
 from edge_agent.energy.meter import DeviceMeter
+from edge_agent.generation import Generator
 from edge_agent.levers.request import DeviceLevers
 from edge_agent.link.route import Way
+from edge_agent.model_shelf import ModelShelf
+from edge_agent.renew import Keeper
+from edge_agent.secrecy import Secrecy
 from edge_agent.worker import Worker
+from fleet import logs
 from fleet.calibration import Calibrate, Calibration, CalibrationAck, CalibrationGivenUp, CancelCalibration
 from fleet.domain import (
     AgentMessage,
     Cancel,
+    CancelGeneration,
     CoordinatorMessage,
+    GenerationEnded,
+    GenerationMeasured,
+    GenerationTask,
     Heartbeat,
     HeartbeatAck,
     Hello,
+    KeepModels,
+    KeysWanted,
     MeasurementAck,
     PhaseMeasured,
+    RevealWanted,
+    SharesDelivered,
+    SharesWanted,
     Task,
     TaskFailed,
     Welcome,
@@ -41,6 +55,7 @@ from fleet.domain import (
 from fleet.errors import (
     BadRequest,
     LateUpdate,
+    NotAllowed,
     ProtocolMismatch,
     StrangerUpdate,
     UnknownRun,
@@ -48,6 +63,7 @@ from fleet.errors import (
     WattbedError,
 )
 from fleet.rpc import PROTOCOL_VERSION
+from fleet.tls import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -66,33 +82,37 @@ WAY_CHECK_S = 2.0
 FAREWELL_S = 2.0
 MODELS_KEPT = 2
 
-FATAL = (ProtocolMismatch, BadRequest)
+FATAL = (ProtocolMismatch, BadRequest, NotAllowed)
 """What the coordinator answers to a hello that no repetition makes better."""
 
 REFUSED = (LateUpdate, StrangerUpdate, UnknownRun)
 """The coordinator knows that this update does not count; there is nothing to tell it."""
 
 Key = tuple[str, int]
-CALIBRATION = -1
-"""Stands for the round in the key of a calibration."""
+CALIBRATION, GENERATION, FETCHING = -1, -2, -3
+"""Stand for the round in the key of a calibration, of a batch of images, and of fetching models to keep."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """Where the coordinator is (host:port), and where this agent keeps its state and finds its data.
 
-    `route` is asked which way to go there; None: straight.
+    `route` is asked which way to go there; None: straight. `keeper` has the certificate; None: plain text.
     """
 
     coordinator: str
     state: Path
     data: Path | None = None
     route: Callable[[], Way] | None = None
+    keeper: Keeper | None = None
+
+
+Order = Task | Calibrate | GenerationTask | KeepModels
 
 
 @dataclass
 class _Job:
-    what: Task | Calibrate
+    what: Order
     carrying: asyncio.Task[None]
 
 
@@ -105,7 +125,8 @@ class Agent:
         self._hello = hello
         self._meter = meter
         self._route = settings.route or partial(Way, settings.coordinator)
-        self._client = FleetClient(settings.coordinator)
+        self._keeper = settings.keeper
+        self._client = FleetClient(settings.coordinator, self._credentials())
         self._carrier = Carrier(
             self._client,
             ModelCache(settings.state / "models", MODELS_KEPT),
@@ -113,6 +134,7 @@ class Agent:
             meter,
             self._report,
             levers,
+            Secrecy(hello.device, self._report),
         )
         self._calibrator = Calibrator(
             self._client,
@@ -123,13 +145,27 @@ class Agent:
             self._carrier.thread,
             self._report,
         )
+        self._generator = Generator(
+            self._client,
+            hello.device,
+            ModelShelf(settings.state / "generation", hello.capabilities.model_storage_bytes or 0),
+            settings.data,
+            meter,
+            self._carrier.thread,
+            self._report,
+        )
         self._interval_s = HEARTBEAT_INTERVAL_S
         self._outbox: asyncio.Queue[AgentMessage | None] | None = None
-        self._unacked: dict[str, PhaseMeasured | Calibration | CalibrationGivenUp] = {}
-        self._waiting: dict[Key, Task | Calibrate] = {}
+        self._unacked: dict[str, PhaseMeasured | GenerationMeasured | Calibration | CalibrationGivenUp] = {}
+        self._waiting: dict[Key, Order] = {}
         self._job: _Job | None = None
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
+
+    @property
+    def attached(self) -> bool:
+        """Whether the coordinator has this agent now."""
+        return self._outbox is not None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Returns after `stop` is set and the coordinator has been told. Raises FATAL errors."""
@@ -137,7 +173,8 @@ class Agent:
         beating = asyncio.create_task(self._beat())
         working = asyncio.create_task(self._work())
         stopped = asyncio.create_task(stop.wait())
-        tasks = (attached, beating, working, stopped)
+        keeping = asyncio.create_task(self._keep_certificate())
+        tasks = (attached, beating, working, stopped, keeping)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             self._stopping.set()
@@ -161,7 +198,7 @@ class Agent:
         while not self._stopping.is_set():
             began_s = time.monotonic()
             way = self._route()
-            await self._client.go_by(way.address)
+            await self._client.go_by(way.address, self._credentials())
             stream = self._client.attach()
             try:
                 await self._session(stream, way)
@@ -171,7 +208,7 @@ class Agent:
                 if self._stopping.is_set():
                     return
                 if str(error) != said:
-                    log.warning("not attached, trying on: %s", error)
+                    log.warning("not attached, trying on: %s%s", error, self._age())
                 said = str(error)
             finally:
                 stream.close()
@@ -190,18 +227,24 @@ class Agent:
                 f"the coordinator speaks protocol {welcome.protocol_version}, this agent {PROTOCOL_VERSION}"
             )
         self._interval_s = welcome.heartbeat_interval_s
+        self._note(welcome)
         outbox: asyncio.Queue[AgentMessage | None] = asyncio.Queue()
         for unacked in self._unacked.values():
             outbox.put_nowait(unacked)
+        if self._hello.capabilities.model_storage_bytes:
+            outbox.put_nowait(self._generator.held())
         self._outbox = outbox
         log.info("attached as %s", self._hello.device)
         await _until_first(self._send_all(stream, outbox), self._receive_all(stream), self._keep_to(way))
 
     async def _keep_to(self, way: Way) -> None:
+        shown = self._credentials()
         while True:
             await asyncio.sleep(WAY_CHECK_S)
             if self._route() != way:
                 raise Unreachable("the link is emulated in another way now")
+            if self._credentials() != shown:
+                raise Unreachable("there is a new certificate")
 
     async def _send_all(self, stream: Stream, outbox: "asyncio.Queue[AgentMessage | None]") -> None:
         while (message := await outbox.get()) is not None:
@@ -223,7 +266,9 @@ class Agent:
 
     def _report(self, message: AgentMessage) -> None:
         match message:
-            case PhaseMeasured(window=name) | Calibration(calibration=name) | CalibrationGivenUp(calibration=name):
+            case PhaseMeasured(window=name) | GenerationMeasured(window=name):
+                self._unacked[name] = message
+            case Calibration(calibration=name) | CalibrationGivenUp(calibration=name):
                 self._unacked[name] = message
         if self._outbox is not None:
             self._outbox.put_nowait(message)
@@ -239,6 +284,32 @@ class Agent:
             power, totals = self._meter.power(), self._meter.totals()
             self._report(Heartbeat(sequence, time.time(), cpu_seconds(), memory_bytes, power, totals))
 
+    # The certificate
+
+    def _credentials(self) -> Credentials | None:
+        return None if self._keeper is None else self._keeper.identity.credentials
+
+    async def _keep_certificate(self) -> None:
+        if self._keeper is None:
+            await asyncio.Event().wait()
+        else:
+            await self._keeper.keep(lambda: self._route().address)
+
+    def _note(self, welcome: Welcome) -> None:
+        """The time at the coordinator, and the name that this device goes by there."""
+        if self._keeper is not None:
+            self._keeper.skew_s = welcome.coordinator_time_s - time.time()
+            if welcome.device is not None:
+                self._keeper.rename(welcome.device)
+                self._hello = replace(self._hello, device=welcome.device)
+                self._calibrator.go_by(welcome.device)
+                self._generator.go_by(welcome.device)
+
+    def _age(self) -> str:
+        if self._keeper is None or time.time() + self._keeper.skew_s < self._keeper.identity.expires_at_s:
+            return ""
+        return "; this device's certificate has run out, if its clock is right: join again with a new token"
+
     # What the coordinator says
 
     def _take(self, message: CoordinatorMessage) -> None:
@@ -252,14 +323,23 @@ class Agent:
                     self._take_job(message)
             case CancelCalibration(calibration=calibration, reason=reason):
                 self._drop((calibration, CALIBRATION), reason)
+            case GenerationTask():
+                self._take_job(message)
+            case CancelGeneration(batch=batch, reason=reason):
+                self._drop((batch, GENERATION), reason)
+            case KeepModels():
+                if self._generator.keep(message):
+                    self._take_job(message)
             case MeasurementAck(window=said) | CalibrationAck(calibration=said):
                 self._unacked.pop(said, None)
+            case KeysWanted() | SharesWanted() | SharesDelivered() | RevealWanted():
+                self._carrier.secrecy.take(message)
             case HeartbeatAck():
                 pass
             case Welcome():
                 log.warning("a second welcome")
 
-    def _take_job(self, what: Task | Calibrate) -> None:
+    def _take_job(self, what: Order) -> None:
         """What is pushed again goes on as it is; a later round of its run takes the place of earlier ones."""
         key = _key(what)
         known = set(self._waiting)
@@ -287,8 +367,7 @@ class Agent:
                 self._news.clear()
                 await self._news.wait()
             what = self._waiting.pop(next(iter(self._waiting)))
-            work = self._calibrate(what) if isinstance(what, Calibrate) else self._carry_out(what)
-            carrying = asyncio.create_task(work)
+            carrying = asyncio.create_task(self._do(what))
             self._job = _Job(what, carrying)
             try:
                 await carrying
@@ -299,10 +378,39 @@ class Agent:
             finally:
                 self._job = None
 
+    async def _do(self, what: Order) -> None:
+        match what:
+            case Task():
+                await self._carry_out(what)
+            case Calibrate():
+                await self._calibrate(what)
+            case GenerationTask():
+                await self._generate(what)
+            case KeepModels():
+                await self._fetch_kept()
+
+    async def _generate(self, task: GenerationTask) -> None:
+        batch = task.batch.batch
+        try:
+            await self._generator.carry_out(task)
+        except ProtocolMismatch:
+            raise
+        except Exception as error:  # a workload may raise anything; the coordinator should hear of it
+            log.warning("batch %s failed", batch, exc_info=not isinstance(error, WattbedError))
+            reason = str(error) if isinstance(error, WattbedError) else f"{type(error).__name__}: {error}"
+            self._report(GenerationEnded(batch, reason))
+
+    async def _fetch_kept(self) -> None:
+        try:
+            await self._generator.fetch_kept()
+        except WattbedError as error:
+            log.warning("a model to be kept could not be fetched: %s", error)
+
     async def _carry_out(self, task: Task) -> None:
         run, round = _key(task)
         try:
-            await self._carrier.carry_out(task)
+            with logs.fields(run=run, round=round, device=self._hello.device):
+                await self._carrier.carry_out(task)
         except ProtocolMismatch:
             raise
         except REFUSED as error:
@@ -324,14 +432,20 @@ class Agent:
             self._report(CalibrationGivenUp(order.calibration, reason))
 
 
-def _key(what: Task | Calibrate) -> Key:
-    if isinstance(what, Calibrate):
-        return what.calibration, CALIBRATION
+def _key(what: Order) -> Key:
+    match what:
+        case Calibrate():
+            return what.calibration, CALIBRATION
+        case GenerationTask():
+            return what.batch.batch, GENERATION
+        case KeepModels():
+            return "models to keep", FETCHING
     return what.assignment.run, what.assignment.round
 
 
 def _named(key: Key) -> str:
-    return f"calibration {key[0]}" if key[1] == CALIBRATION else f"{key[0]} round {key[1]}"
+    kinds = {CALIBRATION: f"calibration {key[0]}", GENERATION: f"batch {key[0]}", FETCHING: key[0]}
+    return kinds.get(key[1], f"{key[0]} round {key[1]}")
 
 
 async def _cancelled(task: "asyncio.Task[Any]") -> None:

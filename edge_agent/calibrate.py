@@ -35,6 +35,7 @@ from fleet.errors import Unreachable, WattbedError
 from quantizer import encode_to
 from quantizer.feedback import encode_with_feedback
 from workloads import protocol
+from workloads.narrow import cut, parts_of
 from workloads.protocol import Shard, Workload
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,10 @@ class Calibrator:
         self._thread = thread
         self._report = report
 
+    def go_by(self, device: str) -> None:
+        """The device has another name now."""
+        self._device = device
+
     async def carry_out(self, order: Calibrate) -> Calibration:
         """Everything the plan asks for. Raises what makes it impossible; a setting that is not is a row."""
         began_at_s, began_s = time.time(), time.monotonic()
@@ -134,7 +139,8 @@ class Calibrator:
         for precision in plan.precisions:
             for width in plan.widths:
                 row = CalibrationRow(Work.TRAIN, 0, width=width, precision=precision)
-                yield Job(row, Phase.TRAIN, 1, self._training(plan, workload, params, row))
+                held = cut(params, parts_of(workload, width))
+                yield Job(row, Phase.TRAIN, 1, self._training(plan, workload, held, row))
         for bits in plan.bits:
             yield Job(
                 CalibrationRow(Work.ENCODE, 0, bits=bits), Phase.QUANTIZE, 0, self._encoding(plan, params, bits)

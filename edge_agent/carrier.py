@@ -15,6 +15,8 @@ from edge_agent.cache import ModelCache
 from edge_agent.client import FleetClient
 from edge_agent.energy.meter import DeviceMeter, Window
 from edge_agent.levers.request import DeviceLevers
+from edge_agent.privacy import clipped
+from edge_agent.secrecy import Secrecy
 from edge_agent.work_thread import WorkThread
 from edge_agent.worker import Encoded, Worker
 from fleet.domain import AgentMessage, Assignment, LeverOutcome, Phase, PhaseMeasured, Progress, Task, UpdateHeader
@@ -47,7 +49,9 @@ class Carrier:
         meter: DeviceMeter,
         report: Callable[[AgentMessage], None],
         levers: DeviceLevers | None = None,
+        secrecy: Secrecy | None = None,
     ) -> None:
+        self.secrecy = secrecy or Secrecy("", report)
         self._client = client
         self._cache = cache
         self._worker = worker
@@ -87,8 +91,19 @@ class Carrier:
             await self.thread.run(self._levers.release)
         del params
         self._ready = None
+        update = outcome.update
+        if task.clip_norm is not None:
+            with self._phase(a, Phase.CLIP):
+                update = await self.thread.run(clipped, update, task.clip_norm)
         with self._phase(a, Phase.QUANTIZE):
-            encoded = await self.thread.run(self._worker.encode, task, outcome.update)
+            encoded = await self.thread.run(self._worker.encode, task, update)
+        del update
+        attempt = ""
+        if task.masking is not None:
+            keys = await self.secrecy.agreed(a.run, a.round)
+            attempt = keys.attempt
+            with self._phase(a, Phase.MASK):
+                encoded = await self.thread.run(self._worker.mask, encoded, task.masking, keys)
         header = UpdateHeader(
             a.run,
             a.round,
@@ -99,6 +114,8 @@ class Carrier:
             outcome.samples,
             outcome.loss,
             PROTOCOL_VERSION,
+            encoded.update_range,
+            attempt,
         )
         return _Ready(header, encoded)
 

@@ -1,6 +1,7 @@
 """The agent's side of the Fleet service: errors as wattbed's own, transfers that resume where they were cut."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -15,14 +16,16 @@ import grpc
 from edge_agent.cache import Incoming
 from fleet import rpc, wire
 from fleet.bulk import FleetStub
-from fleet.domain import AgentMessage, Assignment, CoordinatorMessage, UpdateHeader
-from fleet.errors import StorageFull, Unreachable, WattbedError, WrongOffset
+from fleet.domain import AgentMessage, Assignment, CoordinatorMessage, ImagesHeader, UpdateHeader
+from fleet.errors import StorageFull, TooMany, TooSlow, Unreachable, WattbedError, WrongOffset
+from fleet.tls import Credentials
 from fleet.v1 import fleet_pb2
 
 log = logging.getLogger(__name__)
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 2.0
+PASSING = (Unreachable, StorageFull, TooMany, TooSlow, WrongOffset)
 
 
 def delays(first_s: float = FIRST_DELAY_S, longest_s: float = LONGEST_DELAY_S) -> Iterator[float]:
@@ -35,7 +38,7 @@ def delays(first_s: float = FIRST_DELAY_S, longest_s: float = LONGEST_DELAY_S) -
 
 def passes(error: WattbedError) -> bool:
     """Whether the same call may succeed later. An error without a name of ours came from the connection."""
-    return isinstance(error, (Unreachable, StorageFull, WrongOffset)) or type(error) is WattbedError
+    return isinstance(error, PASSING) or type(error) is WattbedError
 
 
 @contextmanager
@@ -87,21 +90,24 @@ class Stream:
 
 
 class FleetClient:
-    """Calls to the coordinator at `address` (host:port)."""
+    """Calls to the coordinator at `address` (host:port); without credentials in plain text."""
 
-    def __init__(self, address: str) -> None:
-        self._aim(address)
+    def __init__(self, address: str, credentials: Credentials | None = None) -> None:
+        self._aim(address, credentials)
 
-    def _aim(self, address: str) -> None:
-        self._address = address
-        self._channel = rpc.channel(address)
+    def _aim(self, address: str, credentials: Credentials | None) -> None:
+        self._target = address, credentials
+        self._channel = rpc.channel(address, credentials)
         self._stub: Any = FleetStub(self._channel)
 
-    async def go_by(self, address: str) -> None:
-        """Makes further calls to `address`; calls to another one so far are cut, and transfers resume here."""
-        if address != self._address:
+    async def go_by(self, address: str, credentials: Credentials | None = None) -> None:
+        """Makes further calls to `address`; calls to another one so far are cut, and transfers resume here.
+
+        So it is with other credentials: a connection keeps those that it was made with.
+        """
+        if (address, credentials) != self._target:
             before = self._channel
-            self._aim(address)
+            self._aim(address, credentials)
             await before.close()
 
     async def close(self) -> None:
@@ -170,6 +176,61 @@ class FleetClient:
                     # The coordinator answered before it had everything. Awaiting the call gives its answer;
                     # now and then grpc.aio gives INTERNAL, for the failed write, and we ask again.
                     pass
+                return bool((await call).fresh)
+        finally:
+            call.cancel()
+
+    async def download_model(self, run: str, sha256: str, batch: str, device: str, incoming: Incoming) -> None:
+        """Fetches what `incoming` lacks of a model to generate with, over as many streams as it takes."""
+        for delay in delays():
+            request = fleet_pb2.GetBlobRequest(
+                sha256=sha256, offset_bytes=incoming.held_bytes, device=device, run=run, batch=batch
+            )
+            try:
+                with translated():
+                    async for chunk in self._stub.GetBlob(request):
+                        incoming.append(chunk)
+                return
+            except WattbedError as error:
+                if not passes(error):
+                    raise
+                log.warning("model stopped at byte %d, going on: %s", incoming.held_bytes, error)
+            await asyncio.sleep(delay)
+
+    async def upload_images(self, header: ImagesHeader, payload: bytes) -> bool:
+        """Sends one request's images, from where the coordinator already is if a stream was cut.
+
+        False: these very images had been taken before. Raises what the coordinator refuses them with.
+        """
+        held_bytes = 0
+        for delay in delays():
+            try:
+                return await self._put_images(replace(header, offset_bytes=held_bytes), payload)
+            except WattbedError as error:
+                if not passes(error):
+                    raise
+                log.warning("images of %s stopped, going on: %s", header.request, error)
+            await asyncio.sleep(delay)
+            with contextlib.suppress(Unreachable), translated():
+                held = await self._stub.StatBlob(
+                    fleet_pb2.StatBlobRequest(
+                        digest=header.digest, batch=header.batch, request=header.request, device=header.device
+                    )
+                )
+                held_bytes = held.held_bytes
+        raise AssertionError("delays end never")
+
+    async def _put_images(self, header: ImagesHeader, payload: bytes) -> bool:
+        call = self._stub.PutBlob()
+        try:
+            with translated():
+                try:
+                    await call.write(wire.to_proto(header))
+                    for start in range(header.offset_bytes, len(payload), rpc.CHUNK_BYTES):
+                        await call.write(payload[start : start + rpc.CHUNK_BYTES])
+                    await call.done_writing()
+                except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                    pass  # awaiting the call gives the coordinator's answer
                 return bool((await call).fresh)
         finally:
             call.cancel()

@@ -1,15 +1,16 @@
 """What Prometheus sees of an agent: the meter, read at scrape. No series where nothing was measured."""
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from edge_agent import families
 from edge_agent.energy.meter import MODEL, DeviceMeter
-from fleet.errors import AddressInUse
+from fleet import pages
+from fleet.pages import Checks
 
 
 class AgentCollector(Collector):
@@ -37,13 +38,15 @@ class AgentCollector(Collector):
         yield families.meter_cpu_seconds(self._host, self._device, self._meter.cpu_seconds())
 
 
-def serve(collectors: Iterable[Collector], host: str, port: int) -> int:
-    """Serves /metrics from a thread of its own and returns the port; AddressInUse when it is taken."""
+def serve(
+    collectors: Iterable[Collector], host: str, port: int, checks: Callable[[], Checks] | None = None
+) -> int:
+    """Serves /metrics and /healthz from threads, and /readyz where there are `checks`; the port. AddressInUse."""
     registry = CollectorRegistry()
     for collector in collectors:
         registry.register(collector)
-    try:
-        server, _ = start_http_server(port, host, registry)
-    except OSError as error:
-        raise AddressInUse(f"cannot serve metrics on {host}:{port}: {error.strerror or error}") from None
-    return int(server.server_port)
+    there: dict[str, pages.Application] = {"/metrics": make_wsgi_app(registry), "/healthz": pages.alive}
+    if checks is not None:
+        there["/readyz"] = pages.ready(checks)
+    _, port = pages.serve(host, port, there)
+    return port

@@ -37,6 +37,24 @@ def capabilities(
     )
 
 
+LIKELY = (
+    ("raspberry-pi-5", "proc/device-tree/model", "Raspberry Pi 5"),
+    ("jetson-orin-nano", "proc/device-tree/model", "Orin Nano"),
+    ("mini-pc-n100", "proc/cpuinfo", "N100"),
+)
+
+
+def likely_kind(root: Path = Path("/")) -> str | None:
+    """The kind that this machine says it is; None where it says none that is known."""
+    for kind, path, words in LIKELY:
+        try:
+            if words in (root / path).read_text(encoding="utf-8", errors="replace"):
+                return kind
+        except OSError:
+            continue
+    return "gpu-workstation" if gpu_model(root) else None
+
+
 def cores(root: Path = Path("/")) -> int:
     """Processors this process may use at once: its affinity, or its CPU quota rounded up where that is less."""
     allowed = len(os.sched_getaffinity(0))

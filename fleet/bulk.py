@@ -4,9 +4,11 @@ BlobChunk{data = 1} and PutBlobRequest{oneof header = 1, data = 2} are what any 
 reads. Ours go between memory and gRPC with one copy out and none in, where protobuf's own take two and two.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from fleet.v1 import fleet_pb2, fleet_pb2_grpc
 
@@ -28,14 +30,18 @@ def unpack_chunk(message: bytes) -> Buffer:
 
 
 def pack_put(part: Any) -> bytes:
-    """The PutBlobRequest that carries `part`: a fleet_pb2.UpdateHeader, or bytes."""
+    """The PutBlobRequest that carries `part`: a fleet_pb2.UpdateHeader or ImagesHeader, or bytes."""
+    if isinstance(part, fleet_pb2.ImagesHeader):
+        return bytes(fleet_pb2.PutBlobRequest(images=part).SerializeToString())
     if isinstance(part, fleet_pb2.UpdateHeader):
         return bytes(fleet_pb2.PutBlobRequest(header=part).SerializeToString())
     return b"".join((_DATA_TAG, _varint(len(part)), part))
 
 
 def unpack_put(message: bytes) -> Any:
-    """What a PutBlobRequest carries: a fleet_pb2.UpdateHeader, or bytes; None where it carries nothing."""
+    """What a PutBlobRequest carries: a fleet_pb2.UpdateHeader or ImagesHeader, or bytes; None where it carries
+    nothing.
+    """
     data = _only_field(_DATA_TAG, message)
     if data is not None:
         return data
@@ -47,6 +53,18 @@ def unpack_put(message: bytes) -> Any:
 def message_bytes(data: Buffer) -> int:
     """Length of the BlobChunk or PutBlobRequest that carries `data`."""
     return 1 + len(_varint(len(data))) + len(data)
+
+
+def _or_none(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """`parse`, but None for what is no such message: raised here, an error would be a traceback in the log."""
+
+    def parsed(message: bytes) -> Any:
+        try:
+            return parse(message)
+        except DecodeError:
+            return None
+
+    return parsed
 
 
 def _varint(value: int) -> bytes:
@@ -95,36 +113,39 @@ class FleetStub(fleet_pb2_grpc.FleetStub):
 
 
 def add_fleet_to_server(servicer: fleet_pb2_grpc.FleetServicer, server: grpc.aio.Server) -> None:
-    """The generated function, but that GetBlob and GetFiller yield buffers, PutBlob reads a header and buffers."""
+    """The generated function, but that GetBlob and GetFiller yield buffers, PutBlob reads a header and buffers.
+
+    What is no message of the schema comes to the servicer as None.
+    """
     handlers: dict[str, Any] = {
         "Attach": grpc.stream_stream_rpc_method_handler(
             servicer.Attach,
-            request_deserializer=fleet_pb2.AgentMessage.FromString,
+            request_deserializer=_or_none(fleet_pb2.AgentMessage.FromString),
             response_serializer=fleet_pb2.CoordinatorMessage.SerializeToString,
         ),
         "StatBlob": grpc.unary_unary_rpc_method_handler(
             servicer.StatBlob,
-            request_deserializer=fleet_pb2.StatBlobRequest.FromString,
+            request_deserializer=_or_none(fleet_pb2.StatBlobRequest.FromString),
             response_serializer=fleet_pb2.StatBlobResponse.SerializeToString,
         ),
         "GetBlob": grpc.unary_stream_rpc_method_handler(
             servicer.GetBlob,
-            request_deserializer=fleet_pb2.GetBlobRequest.FromString,
+            request_deserializer=_or_none(fleet_pb2.GetBlobRequest.FromString),
             response_serializer=pack_chunk,
         ),
         "PutBlob": grpc.stream_unary_rpc_method_handler(
             servicer.PutBlob,
-            request_deserializer=unpack_put,
+            request_deserializer=_or_none(unpack_put),
             response_serializer=fleet_pb2.PutBlobResponse.SerializeToString,
         ),
         "GetFiller": grpc.unary_stream_rpc_method_handler(
             servicer.GetFiller,
-            request_deserializer=fleet_pb2.GetFillerRequest.FromString,
+            request_deserializer=_or_none(fleet_pb2.GetFillerRequest.FromString),
             response_serializer=pack_chunk,
         ),
         "PutFiller": grpc.stream_unary_rpc_method_handler(
             servicer.PutFiller,
-            request_deserializer=fleet_pb2.PutFillerRequest.FromString,
+            request_deserializer=_or_none(fleet_pb2.PutFillerRequest.FromString),
             response_serializer=fleet_pb2.PutFillerResponse.SerializeToString,
         ),
     }

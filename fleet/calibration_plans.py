@@ -3,6 +3,7 @@
 import json
 import math
 import tomllib
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -23,6 +24,15 @@ class Pace(Section):
     cool_down_s: float = Field(ge=0)
 
 
+class JoinSettings(Section):
+    """What is measured of a device that has joined."""
+
+    widths: tuple[float, ...]
+    precisions: tuple[str, ...]
+    bits: tuple[int, ...]
+    deadline_s: float
+
+
 class Standard(Section):
     """fleet/calibration.toml."""
 
@@ -36,6 +46,8 @@ class Standard(Section):
     deadline_s: float
     full: Pace
     quick: Pace
+    join: Pace
+    join_settings: JoinSettings
     workload: WorkloadSection
 
 
@@ -68,6 +80,20 @@ def plan(experiment: Experiment | None = None, *, quick: bool = False) -> Calibr
         deadline_s=s.deadline_s,
         quick=quick,
         seed=experiment.seed if experiment else s.seed,
+    )
+
+
+def at_joining() -> CalibrationPlan:
+    """The micro-benchmark of a device that has joined: the standard workload at a few settings, once each."""
+    s = standard()
+    few = s.join_settings
+    return replace(
+        plan(quick=True),
+        widths=few.widths,
+        precisions=few.precisions,
+        bits=few.bits,
+        deadline_s=few.deadline_s,
+        **s.join.model_dump(),
     )
 
 

@@ -25,6 +25,14 @@ class RejectedMeter:
 
 
 @dataclass(frozen=True)
+class VersionInfo:
+    """A program or library that measurements depend on."""
+
+    what: str
+    version: str
+
+
+@dataclass(frozen=True)
 class LeverInfo:
     """Something of a device that can be set, in `unit`, between the device's own bounds."""
 
@@ -49,7 +57,8 @@ class LeverOutcome:
 class LinkInfo:
     """An emulated link. The delay is one way; `loss` a probability; the `_by` say what emulates it.
 
-    Each is "tbf", "netem", "netfilter", "relay" or "none". `trace` says how the rate changes over time.
+    Each is "tbf", "netem", "netfilter", "relay" or "none". `trace` says how the rate changes over time. The watts
+    are what its radio is modelled to draw while it sends and receives; None: nothing is modelled.
     """
 
     rate_up_bps: float
@@ -61,6 +70,8 @@ class LinkInfo:
     delay_by: str
     loss_by: str
     trace: str = "constant"
+    transmit_watts: float | None = None
+    receive_watts: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,8 @@ class Capabilities:
     """What a device is, what it can measure and what of it can be set. `kind` names an entry of fleet.kinds.
 
     `cpu_quota` is CPU seconds per second that its container may use, None without a quota; `link` is the
-    link that is emulated, None for the device's own.
+    link that is emulated, None for the device's own. `model_storage_bytes` of disk are for models to generate
+    images with, None where it generates none; `place` is "edge" where it does so for others, else "device".
     """
 
     kind: str
@@ -83,3 +95,9 @@ class Capabilities:
     levers: tuple[LeverInfo, ...] = ()
     cpu_quota: float | None = None
     link: LinkInfo | None = None
+    compute_capability: str | None = None
+    gpu_memory_bytes: int | None = None
+    kernel_modules: tuple[str, ...] = ()
+    versions: tuple[VersionInfo, ...] = ()
+    model_storage_bytes: int | None = None
+    place: str = "device"

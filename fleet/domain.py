@@ -6,7 +6,6 @@ the same name. What a device, a joule and a calibration are is said in modules o
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from fleet.calibration import Calibrate as Calibrate
 from fleet.calibration import Calibration as Calibration
@@ -23,25 +22,44 @@ from fleet.device import LeverOutcome as LeverOutcome
 from fleet.device import LinkInfo as LinkInfo
 from fleet.device import MeterInfo as MeterInfo
 from fleet.device import RejectedMeter as RejectedMeter
+from fleet.device import VersionInfo as VersionInfo
 from fleet.energy import EnergyReading as EnergyReading
 from fleet.energy import Quality as Quality
-
-
-class Phase(StrEnum):
-    """What an agent was doing in a window."""
-
-    DOWNLOAD = "download"
-    TRAIN = "train"
-    QUANTIZE = "quantize"
-    UPLOAD = "upload"
-    IDLE = "idle"
-
-
-class Origin(StrEnum):
-    """Where a predicted number comes from."""
-
-    PRESET = "preset"
-    FITTED = "fitted"
+from fleet.generation import Batch as Batch
+from fleet.generation import CancelGeneration as CancelGeneration
+from fleet.generation import Demand as Demand
+from fleet.generation import Expected as Expected
+from fleet.generation import Feasible as Feasible
+from fleet.generation import GenerationEnded as GenerationEnded
+from fleet.generation import GenerationMeasured as GenerationMeasured
+from fleet.generation import GenerationProgress as GenerationProgress
+from fleet.generation import GenerationRequest as GenerationRequest
+from fleet.generation import GenerationTask as GenerationTask
+from fleet.generation import ImagesHeader as ImagesHeader
+from fleet.generation import KeepModels as KeepModels
+from fleet.generation import ModelRef as ModelRef
+from fleet.generation import ModelsHeld as ModelsHeld
+from fleet.generation import PhaseJoules as PhaseJoules
+from fleet.generation import Placement as Placement
+from fleet.generation import Portion as Portion
+from fleet.generation import Preview as Preview
+from fleet.generation import Recipe as Recipe
+from fleet.generation import RequestReport as RequestReport
+from fleet.masking import KeysOffered as KeysOffered
+from fleet.masking import KeysWanted as KeysWanted
+from fleet.masking import Masking as Masking
+from fleet.masking import MasksReady as MasksReady
+from fleet.masking import Member as Member
+from fleet.masking import Revealed as Revealed
+from fleet.masking import RevealWanted as RevealWanted
+from fleet.masking import Sealed as Sealed
+from fleet.masking import Share as Share
+from fleet.masking import SharesDelivered as SharesDelivered
+from fleet.masking import SharesSealed as SharesSealed
+from fleet.masking import SharesWanted as SharesWanted
+from fleet.number import Number
+from fleet.origin import Origin as Origin
+from fleet.phase import Phase as Phase
 
 
 @dataclass(frozen=True)
@@ -74,12 +92,26 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class NetworkSize:
+    """What is trained, in numbers: its parameters; MACs of a forward pass, outputs of all layers and input values,
+    all of one sample; and the samples of a step of training.
+    """
+
+    parameters: int
+    macs: float
+    outputs: int
+    inputs: int
+    batch: int
+
+
+@dataclass(frozen=True)
 class Assignment:
     """What one device is asked to do in one round.
 
     `model_sha256` names the payload to start from, already quantised to `bits_down`. `deadline_at_s`
     is Unix time on the coordinator's clock. `residual_round` is the last round in which an update of
-    this device was counted: its error-feedback residual is the one to start from.
+    this device was counted: its error-feedback residual is the one to start from. `note` is for people: why
+    it is what it is.
     """
 
     run: str
@@ -99,11 +131,15 @@ class Assignment:
     power_limit_watts: float | None = None
     frequency_hz: float | None = None
     predicted: Prediction = Prediction(None, None)
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Task:
-    """An assignment with what of the experiment the device needs to carry it out."""
+    """An assignment with what of the experiment the device needs to carry it out.
+
+    clip_norm: the update is scaled down to this L2 norm. masking: it is masked before it is sent.
+    """
 
     assignment: Assignment
     workload: str
@@ -114,6 +150,8 @@ class Task:
     codec: str | None = None
     keep: float = 1.0
     entropy: str = "off"
+    clip_norm: float | None = None
+    masking: Masking | None = None
 
 
 @dataclass(frozen=True)
@@ -128,11 +166,12 @@ class Hello:
 
 @dataclass(frozen=True)
 class Welcome:
-    """The coordinator's answer to a hello."""
+    """The coordinator's answer to a hello. `device` is the name to go by from now on; None: that of the hello."""
 
     protocol_version: int
     heartbeat_interval_s: float
     coordinator_time_s: float
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -216,7 +255,11 @@ class MeasurementAck:
 
 @dataclass(frozen=True)
 class UpdateHeader:
-    """What an update is, said before its bytes: `digest` is XXH3-128, `samples` its weight in the mean."""
+    """What an update is, said before its bytes: `digest` is XXH3-128, `samples` its weight in the mean.
+
+    `update_range` is what it spans (quantizer.span), None where the agent does not say. `attempt` names the keys
+    that mask it; empty: it is not masked.
+    """
 
     run: str
     round: int
@@ -227,6 +270,8 @@ class UpdateHeader:
     samples: int
     loss: float
     protocol_version: int
+    update_range: float | None = None
+    attempt: str = ""
 
 
 AgentMessage = (
@@ -238,9 +283,31 @@ AgentMessage = (
     | Calibration
     | CalibrationProgress
     | CalibrationGivenUp
+    | GenerationMeasured
+    | GenerationProgress
+    | GenerationEnded
+    | ModelsHeld
+    | KeysOffered
+    | SharesSealed
+    | MasksReady
+    | Revealed
 )
 CoordinatorMessage = (
-    Welcome | HeartbeatAck | Task | Cancel | MeasurementAck | Calibrate | CancelCalibration | CalibrationAck
+    Welcome
+    | HeartbeatAck
+    | Task
+    | Cancel
+    | MeasurementAck
+    | Calibrate
+    | CancelCalibration
+    | CalibrationAck
+    | GenerationTask
+    | CancelGeneration
+    | KeepModels
+    | KeysWanted
+    | SharesWanted
+    | SharesDelivered
+    | RevealWanted
 )
 
 
@@ -260,8 +327,34 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
+class Enrolled:
+    """How a device came by its certificate. `formerly`: names before; times are on the coordinator's clock."""
+
+    at_s: float
+    token: str
+    key_sha256: str
+    expires_at_s: float
+    revoked_at_s: float | None = None
+    reason: str = ""
+    formerly: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenSummary:
+    """One line about a join token; `kind` None: for a device of any kind."""
+
+    token: str
+    kind: str | None
+    uses: int
+    used: int
+    created_at_s: float
+    expires_at_s: float
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True)
 class DeviceSummary:
-    """One line about a device."""
+    """One line about a device. `clock_skew_s`: its clock minus the coordinator's; None while it is away."""
 
     device: str
     capabilities: Capabilities
@@ -272,6 +365,9 @@ class DeviceSummary:
     run: str | None = None
     round: int | None = None
     calibrating: bool = False
+    enrolled: Enrolled | None = None
+    clock_skew_s: float | None = None
+    drained: bool = False
 
 
 @dataclass(frozen=True)
@@ -279,7 +375,7 @@ class Metric:
     """A number about a model, and what it was computed with."""
 
     name: str
-    value: float
+    value: Number
     detail: str = ""
 
 
@@ -317,6 +413,8 @@ class DeviceReport:
     loss: float | None = None
     phases: tuple[PhaseReport, ...] = ()
     reason: str | None = None
+    update_range: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ these counts the inner one twice, so **a total is of one quality and one scope o
   covers the module or the card: that is a scope of their own, and inside it is nothing else of the host.
 - One component read by two techniques (`nvml_energy` and `nvml_power`) counts once; several sources of one
   technique (two GPUs, two sockets) are added.
-- The component "rail" overlaps the others and never counts.
+- The component "rail" overlaps the others and never counts; nor does "radio", which is modelled from bytes and
+  no part of what anybody measures, nor "arithmetic", which is modelled for a chip that nobody has here.
 - Of the scopes a device offers, the one is taken that gave joules in the most windows, and of those the
   widest: what a device costs is what the wall sees, but a total with holes is worth less than a narrower
   one without.
@@ -46,6 +47,13 @@ class EnergyReading:
 
 
 RAIL = "rail"
+RADIO = "radio"
+ARITHMETIC = "arithmetic"
+APART = (RAIL, RADIO, ARITHMETIC)
+"""Components that are part of no total: a rail overlaps the others, a radio is modelled on top of them, and n-bit
+arithmetic is that of a chip which is not here.
+"""
+
 PACKAGE = "package"
 SCOPES = ("wall", "board", "module", PACKAGE)
 """Each lies inside the ones before it. A scope that is not listed is taken last."""
@@ -128,7 +136,7 @@ def choose(windows: Sequence[Sequence[EnergyReading]]) -> dict[Quality, Choice]:
 
 def _scopes(windows: Sequence[Sequence[EnergyReading]], quality: Quality) -> list[str]:
     """The scopes of one quality, the widest first."""
-    scopes = {scope_in_host(r) for w in windows for r in w if r.quality is quality and r.component != RAIL}
+    scopes = {scope_in_host(r) for w in windows for r in w if r.quality is quality and r.component not in APART}
     return sorted(scopes, key=_width)
 
 
@@ -139,7 +147,7 @@ def _width(scope: str) -> tuple[int, str]:
 
 def _offers(windows: Sequence[Sequence[EnergyReading]], quality: Quality, scope: str) -> Iterator[Choice]:
     """The choices that a scope allows: all components together at package scope, else one at a time."""
-    all_of = [r for w in windows for r in w if r.quality is quality and r.component != RAIL]
+    all_of = [r for w in windows for r in w if r.quality is quality and r.component not in APART]
     readings = [r for r in all_of if scope_in_host(r) == scope]
     parts: dict[str, list[Part]] = {}
     for part in sorted({(r.component, technique(r.source)) for r in readings}, key=_preference):

@@ -53,6 +53,12 @@ class UnknownRun(WattbedError):
     status = "NOT_FOUND"
 
 
+class UnknownRequest(WattbedError):
+    """No request for images has this id."""
+
+    status = "NOT_FOUND"
+
+
 class UnknownDevice(WattbedError):
     """No device has this name."""
 
@@ -75,6 +81,36 @@ class StorageFull(WattbedError):
     """The disk has no room; nothing was kept of what did not fit."""
 
     status = "RESOURCE_EXHAUSTED"
+
+
+class TooMuch(WattbedError):
+    """A device asks for more than a limit allows, and would again; the message has the limit."""
+
+    status = "RESOURCE_EXHAUSTED"
+
+
+class TooMany(WattbedError):
+    """A device has too much going on at once or calls too often; later the same call may succeed."""
+
+    status = "RESOURCE_EXHAUSTED"
+
+
+class TooSlow(WattbedError):
+    """The other side of a stream neither sent nor read for too long."""
+
+    status = "DEADLINE_EXCEEDED"
+
+
+class NewerStore(WattbedError):
+    """The log was written by a later version of wattbed, and is left as it is."""
+
+    status = "FAILED_PRECONDITION"
+
+
+class BrokenArchive(WattbedError):
+    """A backup lacks something or is not what it says; nothing of it was restored."""
+
+    status = "DATA_LOSS"
 
 
 class DataMissing(WattbedError):
@@ -123,3 +159,31 @@ class HalfStarted(WattbedError):
     """Some parts of a testbed run and others do not; the message names those that do not."""
 
     status = "FAILED_PRECONDITION"
+
+
+class Unauthenticated(WattbedError):
+    """Who calls has not shown who it is, and the method is not for everyone."""
+
+    status = "UNAUTHENTICATED"
+
+
+class NotAllowed(WattbedError):
+    """It is known who calls, and this is not theirs to do."""
+
+    status = "PERMISSION_DENIED"
+
+
+class Revoked(NotAllowed):
+    """The device's certificate was withdrawn; it may join again with a new token and a new key."""
+
+
+class TokenRefused(WattbedError):
+    """A join token that is unknown, used up, expired, withdrawn or of another kind."""
+
+    status = "PERMISSION_DENIED"
+
+
+class WrongAuthority(WattbedError):
+    """The other side is not the one it should be: another machine answers there. Nothing was sent to it."""
+
+    status = "UNAUTHENTICATED"

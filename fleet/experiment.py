@@ -83,10 +83,14 @@ class RoundSection(Section):
 
 
 class FedAvg(Section):
-    """Weighted mean of the updates, times `lr` (McMahan et al. 2017)."""
+    """Weighted mean of the updates, times `lr` (McMahan et al. 2017).
+
+    ema: a running mean of the models, ema * before + (1 - ema) * model, is kept and is what the run ends with.
+    """
 
     optimizer: Literal["fedavg"]
     lr: float = Field(gt=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
 
 
 class FedAvgM(Section):
@@ -124,6 +128,68 @@ class QuantizerSection(Section):
     entropy: Literal["off", "auto", "on"] = "off"
 
 
+class AggregationSection(Section):
+    """How the updates of a round become one, and which are refused. Without it: the mean, weighted by samples.
+
+    rule "median" and "trimmed-mean" are taken per coordinate and do not weigh (Yin et al. 2018); `trim` is the
+    share of updates cut off at either end. clip_norm: an update of a larger L2 norm is scaled down to it. Refused
+    is an update of a norm above `max_norm`, or above `max_times_median` times the median of the norms of earlier
+    rounds, or that claims more than `max_samples`.
+    """
+
+    rule: Literal["mean", "median", "trimmed-mean"]
+    trim: float | None = Field(default=None, gt=0, lt=0.5)
+    clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_times_median: float | None = Field(default=None, gt=1, allow_inf_nan=False)
+    max_samples: int | None = Field(default=None, ge=1)
+
+    @property
+    def needs_norms(self) -> bool:
+        """Whether the norm of each update has to be known."""
+        return not (self.clip_norm is None and self.max_norm is None and self.max_times_median is None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.trim is not None) != (self.rule == "trimmed-mean"):
+            raise ValueError('trim belongs to rule "trimmed-mean", which needs it')
+        return self
+
+
+class DifferentialSection(Section):
+    """Client-level differential privacy (McMahan et al. 2018), with noise added by the coordinator.
+
+    Each round takes each attached device with probability `sampling_rate`. Updates are clipped to the L2 norm
+    `clip_norm` and added up without weights; their sum gets Gaussian noise of standard deviation
+    `noise_multiplier` * `clip_norm` on every value, and is divided by the number of devices expected in a round.
+    The privacy spent is reported as epsilon at `delta`.
+    """
+
+    clip_norm: float = Field(gt=0, allow_inf_nan=False)
+    noise_multiplier: float = Field(gt=0, allow_inf_nan=False)
+    sampling_rate: float = Field(gt=0, le=1)
+    delta: float = Field(gt=0, lt=1)
+
+
+class SecureSection(Section):
+    """Secure aggregation (Bonawitz et al. 2017): the coordinator learns the sum of a round's updates and no other.
+
+    Values are coded from -`clip_range` to `clip_range`, larger ones count as these. A round survives as long as
+    `threshold` devices do. phase_s: how long each step of agreeing on keys, and of unmasking, may take.
+    """
+
+    threshold: int = Field(ge=2)
+    clip_range: float = Field(gt=0, allow_inf_nan=False)
+    phase_s: float = Field(gt=0, allow_inf_nan=False)
+
+
+class PrivacySection(Section):
+    """What is kept from the coordinator, and from those who see its models; see docs/privacy.md."""
+
+    differential: DifferentialSection | None = None
+    secure_aggregation: SecureSection | None = None
+
+
 class EvaluateSection(Section):
     """The model is evaluated before the first round, after every `every`-th and after the last."""
 
@@ -143,6 +209,41 @@ class Experiment(Section):
     server: ServerSection
     quantizer: QuantizerSection
     evaluate: EvaluateSection
+    aggregation: AggregationSection | None = None
+    privacy: PrivacySection | None = None
+
+    @property
+    def differential(self) -> DifferentialSection | None:
+        """Differential privacy, where it is asked for."""
+        return self.privacy.differential if self.privacy else None
+
+    @property
+    def secure(self) -> SecureSection | None:
+        """Secure aggregation, where it is asked for."""
+        return self.privacy.secure_aggregation if self.privacy else None
+
+    @model_validator(mode="after")
+    def _private(self) -> Self:
+        if not (self.differential or self.secure):
+            return self
+        if self.round.mode != "sync":
+            raise ValueError('privacy needs rounds of mode "sync"')
+        if self.quantizer.error_feedback:
+            raise ValueError("privacy needs quantizer.error_feedback = false: residuals carry on what is clipped")
+        rules = self.aggregation
+        if rules and (rules.rule != "mean" or rules.clip_norm is not None):
+            raise ValueError("privacy has a clip and a mean of its own: no other aggregation.rule, no clip_norm")
+        if self.secure:
+            self._secured(self.secure)
+        return self
+
+    def _secured(self, secure: SecureSection) -> None:
+        if self.aggregation:
+            raise ValueError("with secure aggregation nobody sees an update: [aggregation] cannot be done")
+        if self.quantizer.codec != "fixed" or self.quantizer.keep < 1 or self.quantizer.entropy != "off":
+            raise ValueError('secure aggregation needs quantizer.codec = "fixed", keep = 1 and entropy = "off"')
+        if self.round.quorum < secure.threshold:
+            raise ValueError(f"quorum {self.round.quorum} is less than the threshold {secure.threshold}")
 
 
 def read(path: Path) -> Experiment:

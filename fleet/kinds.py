@@ -20,8 +20,19 @@ from fleet.experiment import Section, parse
 Source = Field(pattern=r"^\[(fitted|published|derived|assumed)\] .")
 
 
+class Radio(Section):
+    """What a link's radio draws while it sends and while it receives."""
+
+    transmit_watts: float = Field(gt=0)
+    receive_watts: float = Field(ge=0)
+    source: str = Source
+
+
 class Link(Section):
-    """The emulated link. `loss` is the probability that a packet is lost; a delay is one way."""
+    """The emulated link. `loss` is the probability that a packet is lost; a delay is one way.
+
+    `radio` is None for a cable.
+    """
 
     rate_up_bps: float = Field(gt=0)
     rate_down_bps: float = Field(gt=0)
@@ -29,6 +40,7 @@ class Link(Section):
     jitter_s: float = Field(ge=0)
     loss: float = Field(ge=0, lt=1)
     source: str = Source
+    radio: Radio | None = None
 
 
 class Energy(Section):
@@ -64,7 +76,10 @@ class Emulation(Section):
 
 
 class DeviceKind(Section):
-    """One kind of device. `emulation` is None for a kind that the compose file does not emulate."""
+    """One kind of device. `emulation` is None for a kind that the compose file does not emulate.
+
+    An "edge" server generates images for other devices, a "device" for itself and for whoever has none.
+    """
 
     name: str
     description: str
@@ -74,6 +89,7 @@ class DeviceKind(Section):
     link: Link
     energy: Energy
     emulation: Emulation | None = None
+    place: Literal["device", "edge"] = "device"
 
 
 def read(text: str, where: str) -> Mapping[str, DeviceKind]:

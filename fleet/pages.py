@@ -1,4 +1,4 @@
-"""Small HTTP pages, served from threads of their own: for Prometheus, and for whoever asks whether a process is well.
+"""Small HTTP pages, served from threads of their own: for Prometheus, and for who asks whether a process is well.
 
 Who sends nothing, or a byte now and then, is not waited for: a connection has TIMEOUT_S for each read, and when
 MOST_CONNECTIONS are open the oldest makes room for the newest.

@@ -11,6 +11,7 @@ import grpc
 
 from fleet import errors
 from fleet.errors import WattbedError
+from fleet.tls import Credentials, server_name
 
 PROTOCOL_VERSION = 1
 CHUNK_BYTES = 1 << 20
@@ -37,15 +38,22 @@ SERVER_OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # What one peer can hold: calls over one connection; a connection without any; one that never speaks HTTP/2.
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.server_handshake_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
 _BY_NAME = {c.__name__: c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, WattbedError)}
 
 
-def channel(address: str) -> grpc.aio.Channel:
-    """A plain-text channel to `address` (host:port), of its own connection."""
-    return grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)))
+def channel(address: str, credentials: Credentials | None = None) -> grpc.aio.Channel:
+    """A channel to `address` (host:port), of its own connection; without credentials in plain text."""
+    options = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, credentials.channel_credentials(), options=(*options, server_name()))
 
 
 def wattbed_error(error: grpc.aio.AioRpcError) -> WattbedError:

@@ -38,6 +38,14 @@ _UP = {
     "Calibration": "calibration",
     "CalibrationProgress": "calibration_progress",
     "CalibrationGivenUp": "calibration_given_up",
+    "GenerationMeasured": "generation_measured",
+    "GenerationProgress": "generation_progress",
+    "GenerationEnded": "generation_ended",
+    "ModelsHeld": "models_held",
+    "KeysOffered": "keys_offered",
+    "SharesSealed": "shares_sealed",
+    "MasksReady": "masks_ready",
+    "Revealed": "revealed",
 }
 _DOWN = {
     "Welcome": "welcome",
@@ -48,6 +56,13 @@ _DOWN = {
     "Calibrate": "calibrate",
     "CancelCalibration": "cancel_calibration",
     "CalibrationAck": "calibration_ack",
+    "GenerationTask": "generation_task",
+    "CancelGeneration": "cancel_generation",
+    "KeepModels": "keep_models",
+    "KeysWanted": "keys_wanted",
+    "SharesWanted": "shares_wanted",
+    "SharesDelivered": "shares_delivered",
+    "RevealWanted": "reveal_wanted",
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -10,14 +10,20 @@ from fleet.experiment import BITS, PRECISIONS, SIMULATED_PRECISIONS, Section, pa
 from optimizer.forecast import Forecast
 from optimizer.policy import Candidate, Decision, Told
 
+Width = Annotated[float, Field(gt=0, le=1)]
+
 
 class FixedOptions(Section):
-    """`bits_up` goes round the devices in the order of their names; the rest is the same for all."""
+    """`bits_up` goes round the devices in the order of their names; the rest is the same for all.
+
+    widths: what devices, or kinds of devices, can afford instead of `width`; a device's own name goes first.
+    """
 
     bits_up: tuple[int, ...] = Field(min_length=1)
     bits_down: int
     precision: str
-    width: float = Field(gt=0, le=1)
+    width: Width
+    widths: Mapping[str, Width] = Field(default_factory=dict)
     train_steps: int = Field(ge=1)
 
     @field_validator("precision")
@@ -34,6 +40,11 @@ class FixedOptions(Section):
             if bits not in BITS:
                 raise ValueError(f"bits must be 1 to 16 or 32, not {bits}")
         return value
+
+    def affords(self, candidate: Candidate) -> float:
+        """The width that `candidate` trains."""
+        of_kind = self.widths.get(candidate.capabilities.kind, self.width)
+        return self.widths.get(candidate.device, of_kind)
 
 
 class FixedPolicy:
@@ -52,9 +63,11 @@ class FixedPolicy:
                 bits_up=bits_up,
                 bits_down=o.bits_down,
                 precision=o.precision,
-                width=o.width,
+                width=o.affords(c),
                 train_steps=o.train_steps,
-                predicted=self._forecast.predict(c, bits_up, o.bits_down, o.width, o.precision, o.train_steps),
+                predicted=self._forecast.predict(
+                    c, bits_up, o.bits_down, o.affords(c), o.precision, o.train_steps
+                ),
             )
             for c, bits_up in zip(candidates, cycle(o.bits_up), strict=False)
         )

@@ -3,15 +3,18 @@
 Per device and (width, precision): the median seconds and joules per training step, and the median
 seconds and joules of the other phases. Joules are of one quality and scope, never of a mixture. A device that
 nothing was measured of is predicted from its calibration, and gets no number without one. Its first
-assignment pays for imports and compiling, so it is left out as soon as there is another.
+assignment pays for imports and compiling, so it is left out as soon as there is another; and once a device has
+become slower or faster for two rounds in a row, what was before is not looked at (optimizer.fitting.robust).
 """
 
+import math
 from collections import defaultdict
 from statistics import median
 
 from fleet.domain import Origin, Phase, Prediction, Quality
 from fleet.energy import choose, total
 from optimizer import prior
+from optimizer.fitting.robust import present
 from optimizer.policy import Candidate, Told
 
 Setting = tuple[float, str]
@@ -71,4 +74,6 @@ class Forecast:
 
 
 def _typical(values: list[float]) -> float:
-    return median(values[1:] or values)
+    """The median since the device last changed its speed, the first assignment left out."""
+    warm = values[1:] or values
+    return median(warm[present([math.log(v) for v in warm]) :] if min(warm) > 0 else warm)

@@ -85,6 +85,7 @@ def plan(
     for told in history:
         policy.tell(told)
         fits.add(told)
+    fits.meet(candidates)
     decisions = {d.device: d for d in policy.ask(round, candidates)}
     if isinstance(policy, FittedPolicy) and job is None:
         fits = policy.fits

@@ -25,7 +25,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """What one device should do, and what that is expected to cost."""
+    """What one device should do, and what that is expected to cost. `note` says to people why it is so."""
 
     device: str
     bits_up: int
@@ -36,6 +36,7 @@ class Decision:
     predicted: Prediction
     power_limit_watts: float | None = None
     frequency_hz: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

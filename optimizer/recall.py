@@ -36,7 +36,9 @@ def told(report: RunReport) -> Iterator[Told]:
                 frequency_hz=_requested(d.phases, power=False),
                 power_limit_watts=_requested(d.phases, power=True),
             )
-            yield Told(assignment, d.phases, d.wire_up_bytes, d.wire_down_bytes, metrics=page.metrics)
+            yield Told(
+                assignment, d.phases, d.wire_up_bytes, d.wire_down_bytes, d.update_range, metrics=page.metrics
+            )
 
 
 def _requested(phases: Sequence[PhaseReport], power: bool) -> float | None:

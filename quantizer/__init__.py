@@ -5,8 +5,9 @@ one of their codecs is used (quantizer.bnb), for tensors on a GPU (quantizer.dev
 (quantizer.qat).
 """
 
+from quantizer.beside import across
 from quantizer.codecs import NAMES, Codec, codec
-from quantizer.decoder import add_many_to, add_to, check, decode, verify
+from quantizer.decoder import add_many_to, add_to, check, decode, norm, verify
 from quantizer.encoder import BLOCK_SIZE, encode, encode_to
 from quantizer.errors import PayloadError
 from quantizer.feedback import Residuals, encode_with_feedback
@@ -20,6 +21,7 @@ __all__ = [
     "PayloadError",
     "Residuals",
     "TensorInfo",
+    "across",
     "add_many_to",
     "add_to",
     "check",
@@ -28,6 +30,7 @@ __all__ = [
     "encode",
     "encode_to",
     "encode_with_feedback",
+    "norm",
     "read_header",
     "verify",
 ]

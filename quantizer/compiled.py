@@ -31,7 +31,7 @@ LEVELS = {"x86-64-v4": V4, "x86-64-v3": V3, "x86-64-v2": V2, "x86-64": set[str](
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SOURCES = ("kernels.py", "packing.py", "sparse_kernels.py", "tiles.py")
+SOURCES = ("kernels.py", "packing.py", "ring_kernels.py", "sparse_kernels.py", "tiles.py")
 """The files whose functions go into kernels: code is kept as long as none of them changes."""
 
 KERNELS: list[tuple[Any, str]] = []

@@ -107,6 +107,26 @@ def check(payload: Payload, shapes: Mapping[str, tuple[int, ...]], *, verify: bo
     return header
 
 
+def norm(payload: Payload, shapes: Mapping[str, tuple[int, ...]], *, verify: bool) -> float:
+    """The L2 norm of all values of `payload` together, after what `check` does. Always finite.
+
+    Squares are summed in float64, piece by piece and then exactly, so it does not depend on the threads.
+    """
+    header = read_header(payload)
+    _compare(header, shapes)
+    if verify:
+        _verify(payload)
+    stored = list(_stored(payload, header))
+    squares: list[list[float]] = [[0.0] * len(one.pieces) for one in stored]
+
+    def add(one: _Tensor, sums: list[float], number: int) -> None:
+        values = one.check(one.pieces[number]).astype(np.float64)
+        sums[number] = float(np.square(values, out=values).sum())
+
+    _run([partial(add, one, s, i) for one, s in zip(stored, squares, strict=True) for i in range(len(s))])
+    return math.sqrt(math.fsum(x for sums in squares for x in sums))
+
+
 def verify(payload: Payload) -> Header:
     """The header of `payload`, after PayloadError where its length or its checksum is wrong. Reads no value."""
     header = read_header(payload)

@@ -12,6 +12,7 @@ from numba.core.sigutils import normalize_signature
 
 from quantizer import compiled
 from quantizer import kernels as _kernels  # noqa: F401  # registers itself
+from quantizer import ring_kernels as _ring_kernels  # noqa: F401
 from quantizer import sparse_kernels as _sparse_kernels  # noqa: F401
 
 

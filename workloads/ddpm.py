@@ -47,6 +47,18 @@ def loss(net: Callable[..., Tensor], x0: Tensor, t: Tensor, noise: Tensor, abar:
     return F.mse_loss(predicted.float(), noise, reduction="none").mean(dim=(1, 2, 3))
 
 
+def scheduler(sampler: Sampler, schedule: Schedule, steps: int, denoise_steps: int) -> Any:
+    """The scheduler of diffusers that makes `denoise_steps` of `steps` steps.
+
+    They are spaced "leading", as in DDIM: the noisiest one, where x0 = (x - sqrt(1 - abar) e) / sqrt(abar) divides
+    by almost zero, is left out.
+    """
+    cls, settings = SAMPLERS[sampler]
+    made = cls(num_train_timesteps=steps, timestep_spacing="leading", **BETAS[schedule], **settings)
+    made.set_timesteps(denoise_steps)
+    return made
+
+
 @torch.no_grad()
 def sample(
     net: UNet,
@@ -60,14 +72,11 @@ def sample(
 ) -> Tensor:
     """Images from noise in `denoise_steps` calls of the network, trained with `steps` steps of `schedule`.
 
-    shape: (B, C, H, W), the shape of what is returned, in [-1, 1]. Time steps are spaced "leading", as in DDIM:
-    the noisiest one, where x0 = (x - sqrt(1 - abar) e) / sqrt(abar) divides by almost zero, is left out.
+    shape: (B, C, H, W), the shape of what is returned, in [-1, 1].
     """
-    cls, settings = SAMPLERS[sampler]
-    scheduler = cls(num_train_timesteps=steps, timestep_spacing="leading", **BETAS[schedule], **settings)
-    scheduler.set_timesteps(denoise_steps)
+    scheduling = scheduler(sampler, schedule, steps, denoise_steps)
     x = torch.randn(shape, generator=generator)
-    for t in scheduler.timesteps:
+    for t in scheduling.timesteps:
         noise = net(x, t.expand(shape[0]), width)
-        x = scheduler.step(noise, t, x, generator=generator).prev_sample
+        x = scheduling.step(noise, t, x, generator=generator).prev_sample
     return x.clamp(-1, 1)

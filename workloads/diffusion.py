@@ -10,23 +10,27 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from fleet.domain import Assignment, Evaluation, Metric
+from fleet.domain import Assignment, Evaluation, Metric, NetworkSize
 from fleet.errors import BadRequest
-from fleet.experiment import PRECISIONS, Section, parse
+from fleet.experiment import Section, parse
 from quantizer import qat
-from workloads import data, partition
+from workloads import data, partition, training
+from workloads.narrow import Parts
 from workloads.protocol import Outcome, Params, Shard
-from workloads.unet import UNet
+from workloads.size import network_size
+from workloads.training import scaled
+from workloads.unet import DIVISOR, UNet, held
 
 
 class Model(Section):
     """The U-Net; see workloads.unet.UNet."""
 
-    channels: int = Field(ge=8, multiple_of=8)
+    channels: int = Field(ge=1)
     multipliers: tuple[int, ...] = Field(min_length=1)
     blocks: int = Field(ge=1)
     attention: tuple[int, ...]
     patch: int = Field(ge=1)
+    divisor: int = Field(default=DIVISOR, ge=1)
 
 
 class Diffusion(Section):
@@ -41,6 +45,7 @@ class Training(Section):
 
     optimizer "adam8bit" keeps the moments of large tensors in 8 bits (bitsandbytes; Dettmers et al. 2022).
     lr_decay "cosine" lets the rate fall from `lr` to zero within each round, "none" keeps it.
+    flexible: by the sandwich rule, for all widths at once; see workloads.flexible.
     """
 
     batch: int = Field(ge=1)
@@ -48,6 +53,7 @@ class Training(Section):
     lr_decay: Literal["none", "cosine"]
     clip: float = Field(gt=0)
     optimizer: Literal["adam", "adam8bit"] = "adam"
+    flexible: bool = False
 
 
 class Judging(Section):
@@ -84,11 +90,12 @@ class Options(Section):
             )
         return self
 
-    def network(self, device: str = "cpu") -> UNet:
-        """The network for this data set, its weights not drawn."""
+    def network(self, device: str = "cpu", width: float = 1.0) -> UNet:
+        """The network for this data set that holds widths up to `width`, its weights not drawn."""
         kind, m = data.KINDS[self.dataset], self.model
+        images = (kind.channels, kind.side)
         with torch.device(device):
-            return UNet((kind.channels, kind.side), m.channels, m.multipliers, m.blocks, m.attention, m.patch)
+            return UNet(images, m.channels, m.multipliers, m.blocks, m.attention, m.patch, m.divisor, width)
 
 
 class DiffusionWorkload:
@@ -98,6 +105,9 @@ class DiffusionWorkload:
     run in bfloat16 (torch.autocast). "q1" to "q16": weights and activations of so many bits, simulated in float32
     (quantizer.qat, each activation tensor with a reach of its own), weights kept in [-1, 1]. Same parameters,
     seed and number of threads: the same bits.
+
+    With training.flexible a device of width w receives the network that holds widths up to w, trains all of them,
+    and its update is of that network; without, every device holds the whole network and trains a slice of it.
     """
 
     def __init__(self, options: Mapping[str, Any], data: Path | None) -> None:
@@ -124,6 +134,20 @@ class DiffusionWorkload:
         net.draw(torch.Generator().manual_seed(seed))
         return {name: p.detach().numpy() for name, p in net.named_parameters()}
 
+    def network_size(self) -> NetworkSize:
+        """See workloads.protocol.Sized."""
+        net, kind = self._options.network(), data.KINDS[self._options.dataset]
+        image, t = torch.zeros(1, kind.channels, kind.side, kind.side), torch.zeros(1, dtype=torch.long)
+        return network_size(net, lambda: net(image, t, 1.0), image.numel(), self._options.training.batch)
+
+    def parts(self, width: float) -> Parts | None:
+        """See workloads.narrow.Flexible. BadRequest for a width outside (0, 1]."""
+        if not 0 < width <= 1:
+            raise BadRequest(f"width {width} is not in (0, 1]")
+        if not self._options.training.flexible or width == 1:
+            return None
+        return held(self._options.network("meta"), self._options.network("meta", width))
+
     def train(
         self,
         params: dict[str, np.ndarray],
@@ -134,21 +158,17 @@ class DiffusionWorkload:
         """Trains on batches drawn with replacement from the shard; `samples` is the size of the shard.
 
         BadRequest if `params` are not of this network, the shard does not exist, or the assignment asks for
-        an unknown precision, a width outside (0, 1] or no steps.
+        an unknown precision, a width outside (0, 1] or no steps. The loss is that at the assignment's width.
         """
-        from workloads import ddpm
+        from workloads import ddpm, flexible
 
-        bits = _training_bits(assignment.precision)
-        if not 0 <= shard.index < shard.of:
-            raise BadRequest(f"shard {shard.index} of {shard.of}")
-        if not 0 < assignment.width <= 1:
-            raise BadRequest(f"width {assignment.width} is not in (0, 1]")
-        if assignment.train_steps < 1:
-            raise BadRequest(f"train_steps {assignment.train_steps}; at least 1 is needed")
+        bits = training.training_bits(assignment.precision)
+        training.check(shard, assignment)
         how, steps = self._options.training, assignment.train_steps
         split = self._data.train
         mine = partition.cut(split.labels, shard.of, self._options.partition)[shard.index]
-        net = self._load(params)
+        net = network_of(self._options, params, assignment.width if how.flexible else 1.0)
+        among = flexible.widths(self._options.model.channels, self._options.model.divisor, assignment.width)
         optimizer = _optimizer(how, net)
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _decay(how.lr_decay, step / steps))
         generator = torch.Generator().manual_seed(assignment.seed)
@@ -159,10 +179,12 @@ class DiffusionWorkload:
             x0 = scaled(split.images[mine[drawn.numpy()]])
             t = torch.randint(len(self._abar), (how.batch,), generator=generator)
             noise = torch.randn(x0.shape, generator=generator)
-            with torch.autocast("cpu", torch.bfloat16, enabled=assignment.precision == "bf16"):
-                mean = ddpm.loss(running, x0, t, noise, self._abar, assignment.width).mean()
+            at = flexible.sandwich(among, generator) if how.flexible else (assignment.width,)
             optimizer.zero_grad()
-            mean.backward()  # type: ignore[no-untyped-call]
+            for width in at:
+                with torch.autocast("cpu", torch.bfloat16, enabled=assignment.precision == "bf16"):
+                    mean = ddpm.loss(running, x0, t, noise, self._abar, width).mean()
+                mean.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(net.parameters(), how.clip)
             optimizer.step()
             if bits < 32:
@@ -177,7 +199,7 @@ class DiffusionWorkload:
         """Held-out loss, and FID, recall, coverage and a grid of 64 of the images generated at full width."""
         from workloads import ddpm, features, quality
 
-        net, how, forward = self._load(params), self._options.evaluation, self._options.diffusion
+        net, how, forward = network_of(self._options, params), self._options.evaluation, self._options.diffusion
         generator = torch.Generator().manual_seed(seed)
         held_out = self._held_out_loss(net, generator)
         kind = data.KINDS[self._options.dataset]
@@ -214,38 +236,17 @@ class DiffusionWorkload:
                 losses.append(ddpm.loss(net, x0[part], t[part], noise[part], self._abar, 1.0))
         return Metric("held_out_loss", torch.cat(losses).mean().item(), f"over {len(x0)} held-out images")
 
-    def _load(self, params: Params) -> UNet:
-        net = self._options.network()
-        own = {n: tuple(p.shape) for n, p in net.named_parameters()}
-        got = {n: p.shape for n, p in params.items()}
-        if wrong := sorted(n for n in own.keys() | got.keys() if own.get(n) != got.get(n)):
-            name = wrong[0]
-            raise BadRequest(
-                f"{len(wrong)} of {len(own)} parameters do not fit this network; {name!r} has shape "
-                f"{got.get(name, 'none')} instead of {own.get(name, 'none')}"
-            )
-        with torch.no_grad():
-            for name, p in net.named_parameters():
-                p.copy_(torch.tensor(params[name]))
-        return net
 
-
-def scaled(images: np.ndarray) -> Tensor:
-    """uint8 (N, H, W, C) as float32 (N, C, H, W) in [-1, 1]."""
-    return torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)
+def network_of(options: Options, params: Params, width: float = 1.0) -> UNet:
+    """The network that holds widths up to `width`, with `params` for weights; BadRequest where they do not fit."""
+    net = options.network(width=width)
+    training.put(params, net)
+    return net
 
 
 def pixels(images: Tensor) -> np.ndarray:
     """float32 (N, C, H, W) in [-1, 1] as uint8 (N, H, W, C)."""
     return ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def _training_bits(precision: str) -> int:
-    """Bits of weights and activations in training; BadRequest lists the precisions there are."""
-    known: dict[str, int] = dict.fromkeys(PRECISIONS, 32) | {f"q{bits}": bits for bits in qat.BITS if bits < 32}
-    if precision not in known:
-        raise BadRequest(f"precision {precision!r}; known are {', '.join(PRECISIONS)} and q1 to q16")
-    return known[precision]
 
 
 def _optimizer(how: Training, net: UNet) -> torch.optim.Optimizer:

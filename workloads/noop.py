@@ -1,7 +1,8 @@
 """A workload that only moves bytes, to measure everything but the training. Imports no torch."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import Field, model_validator
 
 from fleet.domain import Assignment, Evaluation
 from fleet.experiment import Section, parse
+from workloads.generating import Watch
 from workloads.protocol import Outcome, Params, Shard
 
 
@@ -61,3 +63,23 @@ class NoopWorkload:
     def evaluate(self, params: Params, seed: int) -> Evaluation:
         """There is nothing to know about it."""
         return Evaluation(metrics=())
+
+    def painter(self, params: Params, bits: int) -> "NoopPainter":
+        """Images of noise, in the time that training would take."""
+        return NoopPainter(self._options.step_s)
+
+
+@dataclass(frozen=True)
+class NoopPainter:
+    """Each step sleeps `step_s` times the square of its width; the images are the noise of their seeds."""
+
+    step_s: float
+
+    def paint(self, widths: Sequence[float], sampler: str, noise_seeds: Sequence[int], watch: Watch) -> np.ndarray:
+        """See workloads.generating.Painter: uint8 (n, 8, 8, 1)."""
+        noise = [np.random.default_rng(seed).integers(0, 256, (8, 8, 1), np.uint8) for seed in noise_seeds]
+        images = np.stack(noise)
+        for done, width in enumerate(widths, start=1):
+            time.sleep(self.step_s * width * width)
+            watch(done, lambda: images)
+        return images

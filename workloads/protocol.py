@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from fleet.domain import Assignment, Evaluation
+from fleet.domain import Assignment, Evaluation, NetworkSize
 from fleet.errors import BadExperiment
 
 Params = Mapping[str, np.ndarray]
@@ -69,6 +69,14 @@ class Workload(Protocol):
 
     def evaluate(self, params: Params, seed: int) -> Evaluation:
         """Numbers about a model on held-out data, each with what it was computed with."""
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A workload that can say how large its network is; one that cannot goes without models of energy."""
+
+    def network_size(self) -> NetworkSize:
+        """In the numbers of models of energy. Reads no data."""
 
 
 def load(name: str, options: Mapping[str, Any], data: Path | None) -> Workload:

@@ -3,33 +3,37 @@
 At width w every layer keeps its first `kept(C, w)` of C channels, so all widths share one set of weights and
 a narrow network is a slice of the wide one. GroupNorm keeps its number of groups and slices its affine.
 Where a skip is concatenated, the two halves are sliced separately. The first convolution takes all image
-channels and the last one gives all of them.
+channels and the last one gives all of them. A network may hold no more than what calls up to some width use: it
+is built so (`UNet(..., width=w)`), has the same parameters by name, and gives the same bits (workloads.narrow).
 
 With channels 128, multipliers (1, 2, 2, 2), 2 blocks and attention at 16 this is DDPM's network for
 CIFAR-10, parameter for parameter: 35,746,307.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-GROUPS = 8
-"""Groups of every GroupNorm at every width, and what every number of channels is a multiple of."""
+from workloads.narrow import Part
+
+DIVISOR = 8
+"""Groups of every GroupNorm at every width, and what every number of channels is a multiple of, as in DDSM."""
 
 
-def kept(channels: int, width: float) -> int:
-    """Channels that a layer of `channels` keeps at `width` in (0, 1]: make_divisible of MobileNet, divisor 8.
+def kept(channels: int, width: float, divisor: int = DIVISOR) -> int:
+    """Channels that a layer of `channels` keeps at `width` in (0, 1]: make_divisible of MobileNet.
 
-    The nearest multiple of 8, at least 8, and never more than 10 % below width*channels.
+    The nearest multiple of `divisor`, at least one, and never more than 10 % below width*channels.
     """
     if not 0 < width <= 1:
         raise ValueError(f"width {width} is not in (0, 1]")
     wanted = width * channels
-    rounded = max(GROUPS, int(wanted + GROUPS / 2) // GROUPS * GROUPS)
-    return min(channels, rounded if rounded >= 0.9 * wanted else rounded + GROUPS)
+    rounded = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
+    return min(channels, rounded if rounded >= 0.9 * wanted else rounded + divisor)
 
 
 def embedding(t: Tensor, channels: int) -> Tensor:
@@ -73,11 +77,11 @@ class Layer(nn.Module):
 
 
 class Norm(nn.Module):
-    """GroupNorm over the concatenation of inputs of `sizes` channels each."""
+    """GroupNorm in `groups` over the concatenation of inputs of `sizes` channels each."""
 
-    def __init__(self, *sizes: int) -> None:
+    def __init__(self, *sizes: int, groups: int) -> None:
         super().__init__()
-        self.sizes = sizes
+        self.sizes, self.groups = sizes, groups
         self.weight = nn.Parameter(torch.ones(sum(sizes)))
         self.bias = nn.Parameter(torch.zeros(sum(sizes)))
 
@@ -86,25 +90,38 @@ class Norm(nn.Module):
         keep = [i.shape[1] for i in inputs]
         x = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
         weight, bias = (first(p, self.sizes, keep, dim=0) for p in (self.weight, self.bias))
-        return F.group_norm(x, GROUPS, weight, bias, eps=1e-6)
+        return F.group_norm(x, self.groups, weight, bias, eps=1e-6)
+
+
+@dataclass(frozen=True)
+class Grain:
+    """Numbers of channels are multiples of `divisor`; layers hold what calls up to `width` use."""
+
+    divisor: int
+    width: float
+
+    def held(self, channels: int) -> int:
+        """Channels that a layer of `channels` holds."""
+        return kept(channels, self.width, self.divisor)
 
 
 class Block(nn.Module):
     """Residual block of DDPM: norm, SiLU, conv, plus time, norm, SiLU, conv, plus the input."""
 
-    def __init__(self, sizes: tuple[int, ...], out: int, time: int) -> None:
+    def __init__(self, sizes: tuple[int, ...], out: int, time: int, grain: Grain) -> None:
         super().__init__()
-        self.out = out
-        self.norm1 = Norm(*sizes)
-        self.conv1 = Layer(sizes, out, 3, 3)
-        self.time = Layer((time,), out)
-        self.norm2 = Norm(out)
-        self.conv2 = Layer((out,), out, 3, 3, gain=0.0)
-        self.shortcut = None if sizes == (out,) else Layer(sizes, out, 1, 1)
+        self.out, self.grain = out, grain
+        held, held_out = tuple(map(grain.held, sizes)), grain.held(out)
+        self.norm1 = Norm(*held, groups=grain.divisor)
+        self.conv1 = Layer(held, held_out, 3, 3)
+        self.time = Layer((grain.held(time),), held_out)
+        self.norm2 = Norm(held_out, groups=grain.divisor)
+        self.conv2 = Layer((held_out,), held_out, 3, 3, gain=0.0)
+        self.shortcut = None if sizes == (out,) else Layer(held, held_out, 1, 1)
 
     def forward(self, inputs: list[Tensor], time: Tensor, width: float) -> Tensor:
         """inputs: one (B, C_i, H, W) per size; time: (B, D). Returns (B, kept(out, width), H, W)."""
-        out = kept(self.out, width)
+        out = kept(self.out, width, self.grain.divisor)
         normed = torch.split(F.silu(self.norm1(*inputs)), [i.shape[1] for i in inputs], dim=1)
         h = self.conv1(list(normed), out) + self.time([F.silu(time)], out)[:, :, None, None]
         h = self.conv2([F.silu(self.norm2(h))], out)
@@ -115,11 +132,12 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Self-attention over the pixels, one head."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, grain: Grain) -> None:
         super().__init__()
-        self.norm = Norm(channels)
-        self.q, self.k, self.v = (Layer((channels,), channels, 1, 1) for _ in range(3))
-        self.proj = Layer((channels,), channels, 1, 1, gain=0.0)
+        held = grain.held(channels)
+        self.norm = Norm(held, groups=grain.divisor)
+        self.q, self.k, self.v = (Layer((held,), held, 1, 1) for _ in range(3))
+        self.proj = Layer((held,), held, 1, 1, gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, H, W). Returns the same shape."""
@@ -135,10 +153,11 @@ class UNet(nn.Module):
     """Predicts the noise in an image.
 
     images: (channels, side) of an image. Level i has channels * multipliers[i] channels, channels a multiple
-    of 8, and `blocks` residual blocks. attention: sides at which there is attention, beside the middle.
+    of `divisor`, and `blocks` residual blocks. attention: sides at which there is attention, beside the middle.
     patch: squares of so many pixels a side are folded into channels first (1: none; 2 makes a call about
     four times cheaper; Hoogeboom et al. 2023). side / patch must be divisible by 2 for each level but one.
-    ValueError where the numbers do not fit.
+    divisor: see `kept`; a small one gives small networks more widths. width: the widest call that this network
+    can make. ValueError where the numbers do not fit.
     """
 
     def __init__(
@@ -149,46 +168,49 @@ class UNet(nn.Module):
         blocks: int,
         attention: tuple[int, ...],
         patch: int = 1,
+        divisor: int = DIVISOR,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
-        if channels % GROUPS:
-            raise ValueError(f"{channels} channels are not a multiple of {GROUPS}")
+        if channels % divisor:
+            raise ValueError(f"{channels} channels are not a multiple of {divisor}")
         if images[1] % (patch * 2 ** (len(multipliers) - 1)):
             halvings = len(multipliers) - 1
             raise ValueError(f"images of side {images[1]} in patches of {patch} cannot be halved {halvings} times")
         self.patch, self.image_channels, side = patch, images[0] * patch**2, images[1] // patch
         self.channels, self.time_channels = channels, 4 * channels
         self.levels, self.blocks = len(multipliers), blocks
-        time, c = self.time_channels, channels
+        self.grain = grain = Grain(divisor, width)
+        time, c, held = self.time_channels, channels, grain.held
 
-        self.time1, self.time2 = Layer((channels,), time), Layer((time,), time)
-        self.entry = Layer((self.image_channels,), channels, 3, 3)
+        self.time1, self.time2 = Layer((channels,), held(time)), Layer((held(time),), held(time))
+        self.entry = Layer((self.image_channels,), held(channels), 3, 3)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
         self.focus = nn.ModuleDict()
         skips = [channels]
         for level, multiplier in enumerate(multipliers):
             for b in range(blocks):
-                self.down.append(Block((c,), channels * multiplier, time))
+                self.down.append(Block((c,), channels * multiplier, time, grain))
                 c = channels * multiplier
                 if side >> level in attention:
-                    self.focus[f"down{level}-{b}"] = Attention(c)
+                    self.focus[f"down{level}-{b}"] = Attention(c, grain)
                 skips.append(c)
             if level < self.levels - 1:
-                self.shrink.append(Layer((c,), c, 3, 3))
+                self.shrink.append(Layer((held(c),), held(c), 3, 3))
                 skips.append(c)
-        self.middle1, self.middle2 = Block((c,), c, time), Block((c,), c, time)
-        self.focus["middle"] = Attention(c)
+        self.middle1, self.middle2 = Block((c,), c, time, grain), Block((c,), c, time, grain)
+        self.focus["middle"] = Attention(c, grain)
         for level, multiplier in reversed(list(enumerate(multipliers))):
             for b in range(blocks + 1):
-                self.up.append(Block((c, skips.pop()), channels * multiplier, time))
+                self.up.append(Block((c, skips.pop()), channels * multiplier, time, grain))
                 c = channels * multiplier
                 if side >> level in attention:
-                    self.focus[f"up{level}-{b}"] = Attention(c)
+                    self.focus[f"up{level}-{b}"] = Attention(c, grain)
             if level:
-                self.grow.append(Layer((c,), c, 3, 3))
-        self.norm = Norm(c)
-        self.exit = Layer((c,), self.image_channels, 3, 3, gain=0.0)
+                self.grow.append(Layer((held(c),), held(c), 3, 3))
+        self.norm = Norm(held(c), groups=divisor)
+        self.exit = Layer((held(c),), self.image_channels, 3, 3, gain=0.0)
 
     def draw(self, generator: torch.Generator) -> None:
         """Fresh weights from `generator`."""
@@ -197,10 +219,16 @@ class UNet(nn.Module):
                 module.draw(generator)
 
     def forward(self, x: Tensor, t: Tensor, width: float) -> Tensor:
-        """x: (B, C, H, W) noisy images; t: (B,) time steps; width in (0, 1]. Returns the noise, as x."""
-        time = self.time1([embedding(t, self.channels)], kept(self.time_channels, width))
-        time = self.time2([F.silu(time)], kept(self.time_channels, width))
-        h = self.entry([F.pixel_unshuffle(x, self.patch)], kept(self.channels, width))
+        """x: (B, C, H, W) noisy images; t: (B,) time steps. Returns the noise, as x.
+
+        width: in (0, 1], at most what the network was built for.
+        """
+        if width > self.grain.width:
+            raise ValueError(f"width {width}; this network holds widths up to {self.grain.width}")
+        divisor = self.grain.divisor
+        time = self.time1([embedding(t, self.channels)], kept(self.time_channels, width, divisor))
+        time = self.time2([F.silu(time)], kept(self.time_channels, width, divisor))
+        h = self.entry([F.pixel_unshuffle(x, self.patch)], kept(self.channels, width, divisor))
         skips = [h]
         down, up = iter(self.down), iter(self.up)
         for level in range(self.levels):
@@ -227,21 +255,38 @@ class UNet(nn.Module):
         return focused
 
 
-def narrowed(net: UNet, width: float) -> dict[str, Tensor]:
-    """The part of each parameter of `net` that a call at `width` uses, by the parameter's name."""
-    parts = {}
-    for name, module in net.named_modules():
-        if isinstance(module, Layer):
-            outer = module in (net.entry, net.time1)
-            keep = [s if outer else kept(s, width) for s in module.sizes]
-            out = module.out if module is net.exit else kept(module.out, width)
-            parts[f"{name}.weight"] = first(module.weight[:out], module.sizes, keep, dim=1)
-            parts[f"{name}.bias"] = module.bias[:out]
-        elif isinstance(module, Norm):
-            keep = [kept(s, width) for s in module.sizes]
-            parts[f"{name}.weight"] = first(module.weight, module.sizes, keep, dim=0)
-            parts[f"{name}.bias"] = first(module.bias, module.sizes, keep, dim=0)
+def held(wide: UNet, narrow: UNet) -> dict[str, Part]:
+    """Where the parameters of `narrow` lie in those of `wide`, two networks that differ in nothing but width."""
+    parts: dict[str, Part] = {}
+    for (name, a), (_, b) in zip(wide.named_modules(), narrow.named_modules(), strict=True):
+        if isinstance(a, Layer) and isinstance(b, Layer):
+            kernel = tuple(((0, n),) for n in a.weight.shape[2:])
+            parts[f"{name}.weight"] = Part(
+                tuple(a.weight.shape), (((0, b.out),), _firsts(a.sizes, b.sizes), *kernel)
+            )
+            parts[f"{name}.bias"] = Part((a.out,), (((0, b.out),),))
+        elif isinstance(a, Norm) and isinstance(b, Norm):
+            part = Part((sum(a.sizes),), (_firsts(a.sizes, b.sizes),))
+            parts[f"{name}.weight"] = parts[f"{name}.bias"] = part
     return parts
+
+
+def _firsts(sizes: tuple[int, ...], keep: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Ranges of the first `keep[i]` of each of parts of `sizes`, laid end to end; those that touch are one."""
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    for size, k in zip(sizes, keep, strict=True):
+        if ranges and ranges[-1][1] == start:
+            ranges[-1] = (ranges[-1][0], start + k)
+        else:
+            ranges.append((start, start + k))
+        start += size
+    return tuple(ranges)
+
+
+def parameters(net: UNet) -> int:
+    """Number of weights that `net` holds."""
+    return sum(p.numel() for p in net.parameters())
 
 
 def macs(net: UNet, images: tuple[int, int], width: float) -> int:

@@ -1,9 +1,10 @@
 """`apply(state, event) -> state`: what each event means. Raises IllegalMove for one that cannot be."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from statistics import median
 from typing import TypeVar
 
+from coordinator.enrolment.events import EnrolmentEvent
 from coordinator.events import (
     AssignmentExpired,
     AssignmentFailed,
@@ -18,6 +19,7 @@ from coordinator.events import (
     DevicesAssigned,
     EnergyMeasured,
     Event,
+    KeysAgreed,
     ModelAggregated,
     ModelEvaluated,
     ModelInitialised,
@@ -31,13 +33,18 @@ from coordinator.events import (
     UpdateRefused,
     run_of,
 )
-from coordinator.machine import calibration
+from coordinator.generation import apply as generation
+from coordinator.machine import calibration, enrolment
 from coordinator.machine.admission import Admission, admit
+from coordinator.machine.replacing import replace
 from coordinator.machine.state import Arrival, Device, Outstanding, Run, RunPhase, State
 from fleet.domain import Assignment
 from fleet.errors import IllegalMove
 
 V = TypeVar("V")
+
+NORM_ROUNDS = 8
+"""Rounds whose norms an update is compared with."""
 
 
 def fold(events: Iterable[Event], state: State | None = None) -> State:
@@ -54,17 +61,24 @@ def apply(state: State, event: Event) -> State:
     match event:
         case TimePassed():
             return state
+        case BytesMoved() | EnergyMeasured() | UpdateRefused():
+            state.run(event.run)
+            return state  # lines of the ledger: they may come late, and change nothing here
         case RunStarted():
             if event.run in state.runs:
                 raise IllegalMove(f"run {event.run} has started already")
             run = Run(event.run, event.key, event.experiment, event.at_s)
             return replace(state, runs={**state.runs, run.run: run})
         case CoordinatorStarted() | DeviceAttached() | DeviceDetached():
-            return replace(state, devices=_devices(state.devices, event))
+            return generation.came_or_went(replace(state, devices=_devices(state.devices, event)), event)
         case CalibrationRequested() | DeviceCalibrated() | CalibrationFailed():
             return calibration.applied(state, event)
+    if isinstance(event, generation.GenerationEvent):
+        return generation.happened(state, event)
+    if isinstance(event, EnrolmentEvent):
+        return enrolment.applied(state, event)
     run = state.run(run_of(event) or "")
-    return replace(state, runs={**state.runs, run.run: _run(run, event)})
+    return replace(state, runs={**state.runs, run.run: apply_to_run(run, event)})
 
 
 def _devices(
@@ -84,11 +98,9 @@ def _devices(
             return {**devices, event.device: replace(known, session=None, changed_at_s=event.at_s)}
 
 
-def _run(run: Run, event: Event) -> Run:
+def apply_to_run(run: Run, event: Event) -> Run:
+    """The run after an event that is about it; IllegalMove."""
     match run.phase, event:
-        case _, BytesMoved() | EnergyMeasured() | UpdateRefused():
-            return run  # lines of the ledger: they may come late, and change nothing here
-
         case _, BlobsDropped():
             return replace(run, unused=tuple(u for u in run.unused if u not in event.blobs))
 
@@ -104,8 +116,14 @@ def _run(run: Run, event: Event) -> Run:
                 deadline_at_s=event.deadline_at_s,
                 target=run.experiment.round.buffer or min(run.experiment.round.devices, len(event.assignments)),
                 given_up={},
+                asked=len(event.assignments),
+                population=event.population,
+                keys=None,
             )
             return _assign(opened, event.assignments, event.at_s)
+
+        case RunPhase.TRAINING, KeysAgreed(round=run.round) if run.experiment.secure:
+            return replace(run, keys=event)
 
         case RunPhase.TRAINING, DevicesAssigned(round=run.round) if run.asynchronous:
             return _assign(run, event.assignments, event.at_s)
@@ -125,7 +143,8 @@ def _run(run: Run, event: Event) -> Run:
         case _, UpdateReceived():
             if admit(run, event.round, event.device, event.digest) is Admission.DUPLICATE:
                 return run  # the agent retried; we have it already
-            arrival = Arrival(event.round, event.digest, event.size_bytes, event.samples)
+            width = run.outstanding[event.device].assignment.width
+            arrival = Arrival(event.round, event.digest, event.size_bytes, event.samples, event.norm, width)
             return replace(
                 run,
                 outstanding=_without(run.outstanding, event.device),
@@ -150,6 +169,11 @@ def _run(run: Run, event: Event) -> Run:
                 reason=event.reason,
             )
             return failed if run.asynchronous else _withdraw(failed)
+
+        case RunPhase.AGGREGATING, RoundFailed(round=run.round) if run.experiment.secure:
+            unused = (*run.unused, *_paths(run.closing))  # masks that nobody can undo any more
+            again = replace(run, closing={}, unused=unused, failures=run.failures + 1, reason=event.reason)
+            return _withdraw(replace(again, phase=RunPhase.PLANNING))
 
         case RunPhase.AGGREGATING, ModelAggregated(round=run.round):
             return _aggregated(run, event)
@@ -201,9 +225,16 @@ def _aggregated(run: Run, event: ModelAggregated) -> Run:
         counted={**run.counted, **run.closing},
         models=tuple(m for m in old if m in needed),
         unused=(*run.unused, *(p for p in _paths(run.closing) if p not in _paths(run.arrived)), *dropped),
+        norms=_norms(run),
         failures=0,
         reason=None,
     )
+
+
+def _norms(run: Run) -> tuple[float, ...]:
+    """Those of the last rounds, with the one that is being closed."""
+    known = [a.norm for a in run.closing.values() if a.norm is not None]
+    return (*run.norms, median(known))[-NORM_ROUNDS:] if known else run.norms
 
 
 def _paths(arrivals: Mapping[str, Arrival]) -> tuple[str, ...]:

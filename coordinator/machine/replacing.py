@@ -6,7 +6,7 @@ T = TypeVar("T")
 
 
 def replace(value: T, **changes: Any) -> T:
-    """A copy of a frozen dataclass, without __post_init__ and slots, with `changes`; TypeError for a strange one."""
+    """A copy of a frozen dataclass, without __post_init__ and slots, with `changes`; TypeError if strange."""
     fields = value.__dict__
     if unknown := changes.keys() - fields.keys():
         raise TypeError(f"{type(value).__name__} has no field {', '.join(sorted(unknown))}")

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from coordinator.events import KeysAgreed
+from coordinator.generation.state import Generations
+from coordinator.machine.enrolment import Register
 from fleet.calibration import Calibration, CalibrationPlan
 from fleet.domain import Assignment, Capabilities
 from fleet.errors import UnknownDevice, UnknownRun
@@ -58,12 +61,14 @@ class Outstanding:
 
 @dataclass(frozen=True)
 class Arrival:
-    """An update that is in, of the model of `round`."""
+    """An update that is in, of the model of `round`, trained at `width`."""
 
     round: int
     digest: str
     size_bytes: int
     samples: int
+    norm: float | None = None
+    width: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ class Run:
     `round` is the round that is open, or was last. `outstanding`, `arrived` and `given_up` are by device;
     `closing` are the arrivals that are being made into a model. `counted` is each device's last arrival
     that became part of one. `models` are the payloads that assignments start from, and `unused` what may be
-    deleted: "models/SHA256" or "updates/DEVICE/SHA256".
+    deleted: "models/SHA256" or "updates/DEVICE/SHA256". `norms` are the medians of the updates' norms of the last
+    rounds, where norms are known. `asked` are the devices that the round was opened with, `population` those they
+    were drawn from, and `keys` what masks their updates.
     """
 
     run: str
@@ -96,6 +103,10 @@ class Run:
     shards: Mapping[str, int] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    norms: tuple[float, ...] = ()
+    asked: int = 0
+    population: int = 0
+    keys: KeysAgreed | None = None
     failures: int = 0
     ended_at_s: float | None = None
     reason: str | None = None
@@ -119,6 +130,8 @@ class State:
     runs: Mapping[str, Run] = field(default_factory=dict)
     calibrating: Mapping[str, Calibrating] = field(default_factory=dict)
     calibrated: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict)
+    register: Register = field(default_factory=Register)
+    generations: Generations = field(default_factory=Generations)
 
     def device(self, name: str) -> Device:
         """The device called `name`; UnknownDevice says which there are."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coordinator.events import AssignmentExpired, Event, RoundClosed, RoundFailed, RunEnded
+from coordinator.generation import due as generation
 from coordinator.machine import calibration
 from coordinator.machine.state import Run, RunPhase, State
 
@@ -54,6 +55,24 @@ class Push:
 
 
 @dataclass(frozen=True)
+class AgreeKeys:
+    """Have the devices of the round agree on the keys that mask their updates."""
+
+    run: str
+    round: int
+
+
+@dataclass(frozen=True)
+class ConfirmKeys:
+    """Have the device know, over this session, that its masked update is taken."""
+
+    device: str
+    session: str
+    run: str
+    round: int
+
+
+@dataclass(frozen=True)
 class PushCalibration:
     """Have the calibration with the device, over this session."""
 
@@ -86,7 +105,20 @@ class Drop:
     blobs: tuple[str, ...]
 
 
-Effect = Record | Wake | Initialise | Plan | Push | PushCalibration | Aggregate | Evaluate | Drop
+Effect = (
+    Record
+    | Wake
+    | Initialise
+    | Plan
+    | Push
+    | AgreeKeys
+    | ConfirmKeys
+    | PushCalibration
+    | Aggregate
+    | Evaluate
+    | Drop
+    | generation.GenerationEffect
+)
 
 
 def todo(state: State) -> tuple[Effect, ...]:
@@ -94,6 +126,9 @@ def todo(state: State) -> tuple[Effect, ...]:
     effects: list[Effect] = []
     wakes = list(calibration.moments(state))
     effects.extend(Record(failed) for failed in calibration.failures(state))
+    effects.extend(Record(decided) for decided in generation.decided(state))
+    effects.extend(generation.effects(state))
+    wakes.extend(generation.moments(state))
     for run in state.runs.values():
         if run.unused:
             effects.append(Drop(run.run, run.unused))
@@ -151,6 +186,17 @@ def _sync_round(state: State, run: Run) -> Iterator[Effect]:
         failed = "".join(f"; {device} gave up: {reason}" for device, reason in run.given_up.items())
         reason = f"{arrived} of {asked} updates {why}, quorum is {quorum}{failed}"
         yield Record(RoundFailed(state.now_s, run.run, run.round, reason))
+    elif run.experiment.secure:
+        yield from _keys(state, run)
+
+
+def _keys(state: State, run: Run) -> Iterator[AgreeKeys | ConfirmKeys]:
+    if run.keys is None:
+        yield AgreeKeys(run.run, run.round)
+        return
+    for name in run.outstanding:
+        if session := state.devices[name].session:
+            yield ConfirmKeys(name, session, run.run, run.round)
 
 
 def _async_round(state: State, run: Run) -> Iterator[Effect]:
@@ -203,9 +249,9 @@ def _pushes(state: State) -> Iterator[Push | PushCalibration]:
 
 
 def _attached(state: State) -> tuple[str, ...]:
-    """The devices that a plan may count on: here, and not being calibrated."""
+    """The devices that a plan may count on: here, not drained, and not being calibrated."""
     here = (name for name, device in state.devices.items() if device.session)
-    return tuple(sorted(name for name in here if name not in state.calibrating))
+    return tuple(sorted(n for n in here if n not in state.calibrating and n not in state.register.drained))
 
 
 def _free(state: State, run: Run) -> tuple[str, ...]:
@@ -215,4 +261,6 @@ def _free(state: State, run: Run) -> tuple[str, ...]:
 
 def _may_deliver(state: State, run: Run, name: str) -> bool:
     device = state.devices[name]
+    if state.register.is_revoked(name):
+        return False
     return bool(device.session) or state.now_s < device.changed_at_s + run.experiment.round.lost_after_s

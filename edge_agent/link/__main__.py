@@ -18,6 +18,7 @@ from edge_agent.link import trace as traces
 from edge_agent.link.overhead import overhead_s
 from edge_agent.link.relay import Port, Relay
 from edge_agent.link.shape import Shaper
+from fleet import logs
 from fleet.errors import BadRequest, WattbedError
 from fleet.kinds import kind
 
@@ -116,8 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shaping.add_argument("--interface", help="The interface to shape; else the one with the default route.")
     commands.add_parser("relay", help="Delay and stall connections to the coordinator until SIGTERM.")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
+        logs.set_up(logs.settings(os.environ))
         if chosen.command == "shape":
             shape(os.environ, chosen.interface or os.environ.get("WATTBED_INTERFACE"), chosen.clear)
         else:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge_agent.link.qdiscs import Qdisc, qdiscs
+from edge_agent.link.radio import radio_watts
 from fleet.domain import LinkInfo
 from fleet.kinds import Link
 
@@ -60,6 +61,7 @@ class Route:
         else:
             delay_by = loss_by = "netem" if netem else "none"
             loss_by = "netfilter" if TBF_UP_LOSSY in rates_bps else loss_by
+        trace = self.trace if relayed else "constant"
         info = LinkInfo(
             up_bps or self.link.rate_up_bps,
             down_bps or self.link.rate_down_bps,
@@ -69,6 +71,7 @@ class Route:
             rate_by,
             delay_by if self.link.delay_s else "none",
             loss_by if self.link.loss else "none",
-            self.trace if relayed else "constant",
+            trace,
+            *radio_watts(self.link, trace),
         )
         return Way(self.relay if relayed and self.relay else self.coordinator, info)

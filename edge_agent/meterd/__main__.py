@@ -33,6 +33,7 @@ from edge_agent.meterd.metrics import HostCollector
 from edge_agent.meterd.server import Server, lock
 from edge_agent.meterd.session import Daemon
 from edge_agent.metrics import serve
+from fleet import logs
 from fleet.errors import BadRequest, WattbedError
 
 log = logging.getLogger(__name__)
@@ -164,8 +165,8 @@ def main() -> int:
     )
     either.add_argument("--check", action="store_true", help="exit 0 if a meter answers, else 1")
     chosen = options.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
+        logs.set_up(logs.settings(os.environ))
         environment = read(os.environ)
     except WattbedError as error:
         print(f"meterd: {error}", file=sys.stderr)

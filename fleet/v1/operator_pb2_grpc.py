@@ -85,6 +85,31 @@ class OperatorStub:
                 request_serializer=fleet_dot_v1_dot_operator__pb2.GetArtifactRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_fleet__pb2.BlobChunk.FromString,
                 _registered_method=True)
+        self.Generate = channel.unary_stream(
+                '/fleet.v1.Operator/Generate',
+                request_serializer=fleet_dot_v1_dot_operator__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_operator__pb2.GenerateResponse.FromString,
+                _registered_method=True)
+        self.CancelRequest = channel.unary_unary(
+                '/fleet.v1.Operator/CancelRequest',
+                request_serializer=fleet_dot_v1_dot_operator__pb2.CancelRequestRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_operator__pb2.CancelRequestResponse.FromString,
+                _registered_method=True)
+        self.ListRequests = channel.unary_stream(
+                '/fleet.v1.Operator/ListRequests',
+                request_serializer=fleet_dot_v1_dot_operator__pb2.ListRequestsRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_operator__pb2.RequestReport.FromString,
+                _registered_method=True)
+        self.KeepQuality = channel.unary_unary(
+                '/fleet.v1.Operator/KeepQuality',
+                request_serializer=fleet_dot_v1_dot_operator__pb2.KeepQualityRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_operator__pb2.KeepQualityResponse.FromString,
+                _registered_method=True)
+        self.GetQuality = channel.unary_unary(
+                '/fleet.v1.Operator/GetQuality',
+                request_serializer=fleet_dot_v1_dot_operator__pb2.GetQualityRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_operator__pb2.GetQualityResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer:
@@ -156,6 +181,41 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Generate(self, request, context):
+        """Images of a run's last model: where they will be made, how far they are, that they are here, and what they took.
+        The same id again joins the request; nobody listening for a while cancels it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelRequest(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRequests(self, request, context):
+        """The requests of one run, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KeepQuality(self, request, context):
+        """What a run's last model is worth by width, steps and bits, from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQuality(self, request, context):
+        """The same, as it is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -208,6 +268,31 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.GetArtifact,
                     request_deserializer=fleet_dot_v1_dot_operator__pb2.GetArtifactRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_fleet__pb2.BlobChunk.SerializeToString,
+            ),
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=fleet_dot_v1_dot_operator__pb2.GenerateRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_operator__pb2.GenerateResponse.SerializeToString,
+            ),
+            'CancelRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelRequest,
+                    request_deserializer=fleet_dot_v1_dot_operator__pb2.CancelRequestRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_operator__pb2.CancelRequestResponse.SerializeToString,
+            ),
+            'ListRequests': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListRequests,
+                    request_deserializer=fleet_dot_v1_dot_operator__pb2.ListRequestsRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_operator__pb2.RequestReport.SerializeToString,
+            ),
+            'KeepQuality': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepQuality,
+                    request_deserializer=fleet_dot_v1_dot_operator__pb2.KeepQualityRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_operator__pb2.KeepQualityResponse.SerializeToString,
+            ),
+            'GetQuality': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuality,
+                    request_deserializer=fleet_dot_v1_dot_operator__pb2.GetQualityRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_operator__pb2.GetQualityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -480,6 +565,141 @@ class Operator:
             '/fleet.v1.Operator/GetArtifact',
             fleet_dot_v1_dot_operator__pb2.GetArtifactRequest.SerializeToString,
             fleet_dot_v1_dot_fleet__pb2.BlobChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fleet.v1.Operator/Generate',
+            fleet_dot_v1_dot_operator__pb2.GenerateRequest.SerializeToString,
+            fleet_dot_v1_dot_operator__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/CancelRequest',
+            fleet_dot_v1_dot_operator__pb2.CancelRequestRequest.SerializeToString,
+            fleet_dot_v1_dot_operator__pb2.CancelRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fleet.v1.Operator/ListRequests',
+            fleet_dot_v1_dot_operator__pb2.ListRequestsRequest.SerializeToString,
+            fleet_dot_v1_dot_operator__pb2.RequestReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepQuality(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/KeepQuality',
+            fleet_dot_v1_dot_operator__pb2.KeepQualityRequest.SerializeToString,
+            fleet_dot_v1_dot_operator__pb2.KeepQualityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuality(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/GetQuality',
+            fleet_dot_v1_dot_operator__pb2.GetQualityRequest.SerializeToString,
+            fleet_dot_v1_dot_operator__pb2.GetQualityResponse.FromString,
             options,
             channel_credentials,
             insecure,

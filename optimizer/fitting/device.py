@@ -8,7 +8,8 @@ from fleet.domain import Origin, Phase, Prediction, Quality
 from fleet.energy import Choice as EnergyChoice
 from optimizer.fitting import steps
 from optimizer.fitting.robust import Line, line
-from optimizer.fitting.sample import Choice, Sample, Setting, energy_choice
+from optimizer.fitting.sample import Choice, Sample, energy_choice
+from optimizer.fitting.shared import WHOLE, Row, Shape
 from optimizer.fitting.start import Guess, Job, Known, Start
 from optimizer.policy import Candidate
 
@@ -73,7 +74,8 @@ class Cost:
 class DeviceFit:
     """The constants of `candidate` from `samples`, in the order of time, on top of what was known before.
 
-    `sizes` gives the bytes of an upload and of a download at some bits. Fitted when first asked for.
+    `sizes` gives the bytes of an upload and of a download at some bits, `shapes` what the fleet says of seconds
+    and joules by setting. Fitted when first asked for.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class DeviceFit:
         samples: Sequence[Sample],
         job: Job | None,
         sizes: Callable[[], tuple[Line | None, Line | None]],
+        shapes: Callable[[bool], tuple[Shape | None, Shape | None]],
     ) -> None:
+        self._shapes = shapes
         self.samples = warm(samples, Start(candidate, job))
         self._sizes = sizes
         self._priced: tuple[object, dict[Choice, Cost]] = (None, {})
@@ -142,18 +146,39 @@ class DeviceFit:
     @cached_property
     def train_seconds(self) -> steps.StepFit | None:
         """Seconds by steps and setting."""
-        return self._fit([s.seconds(Phase.TRAIN) for s in self.samples], self.start.law)
+        values = [s.seconds(Phase.TRAIN) for s in self.samples]
+        return self._fit(values, _prior(self._shapes(self.start.calibrated)[0], self.start.law))
 
     @cached_property
     def train_joules(self) -> steps.StepFit | None:
         """Joules by steps and setting; None where too few samples have any."""
         if self.energy is None:
             return None
-        return self._fit([s.joules(Phase.TRAIN, self.energy) for s in self.samples], self.start.joules_law)
+        values = [s.joules(Phase.TRAIN, self.energy) for s in self.samples]
+        return self._fit(values, _prior(self._shapes(self.start.calibrated)[1], self.start.joules_law))
 
-    def _fit(self, values: Sequence[float | None], law: Callable[[Setting], float]) -> steps.StepFit | None:
+    def _fit(self, values: Sequence[float | None], prior: steps.Prior) -> steps.StepFit | None:
         kept = [(s.choice, y) for s, y in zip(self.samples, values, strict=True) if y is not None and y > 0]
-        return steps.fit([c.setting for c, _ in kept], [c.steps for c, _ in kept], [y for _, y in kept], law)
+        return steps.fit([c.setting for c, _ in kept], [c.steps for c, _ in kept], [y for _, y in kept], prior)
+
+    def forget_shapes(self) -> None:
+        """The next question is answered with what the fleet says by then."""
+        for name in ("train_seconds", "train_joules"):
+            self.__dict__.pop(name, None)
+        self._priced = None, {}
+
+    def rows(self) -> tuple[list[Row], list[Row]]:
+        """Its trainings for the fit over the fleet: seconds, and joules where there are any."""
+        found: tuple[list[Row], list[Row]] = ([], [])
+        for s in self.samples:
+            c, joules = s.choice, s.joules(Phase.TRAIN, self.energy) if self.energy else None
+            for rows, y, law in (
+                (found[0], s.seconds(Phase.TRAIN), self.start.law),
+                (found[1], joules, self.start.joules_law),
+            ):
+                if y is not None and y > 0:
+                    rows.append(Row(self.start.device, c.setting, c.steps, y, law(c.setting), law(WHOLE)))
+        return found
 
     def _train(self, choice: Choice) -> PhaseCost:
         seconds, joules = self.train_seconds, self.train_joules
@@ -231,7 +256,7 @@ def warm(samples: Sequence[Sample], start: Start) -> list[Sample]:
         [c.setting for c in choices],
         [c.steps for c in choices],
         [s.phases[Phase.TRAIN].seconds for s in warmed],
-        start.law,
+        steps.Prior(start.law),
     )
 
     def as_expected(s: Sample) -> bool:
@@ -240,6 +265,10 @@ def warm(samples: Sequence[Sample], start: Start) -> list[Sample]:
         return s.phases[Phase.TRAIN].seconds <= AS_EXPECTED * expected_s
 
     return [s for s in samples if not s.first or as_expected(s)]
+
+
+def _prior(found: Shape | None, law: steps.Law) -> steps.Prior:
+    return steps.Prior(law) if found is None else found.prior(law)
 
 
 def _line(xs: Sequence[float], ys: Sequence[float | None], law: Callable[[float], float]) -> Line | None:

@@ -1,6 +1,6 @@
 """What has been told of all devices, kept in the order of time, and the fits made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fleet.domain import Prediction
@@ -8,6 +8,7 @@ from optimizer.fitting.device import Cost, DeviceFit
 from optimizer.fitting.quality import QualityFit, quality
 from optimizer.fitting.robust import Line, line
 from optimizer.fitting.sample import RECENT, Choice, Sample, sample
+from optimizer.fitting.shared import Shape, shape
 from optimizer.fitting.start import Job
 from optimizer.policy import Candidate, Told
 
@@ -27,6 +28,8 @@ class FleetFit:
         self._ranges: dict[str, tuple[tuple[int, int], float]] = {}
         self._quality: dict[str, tuple[list[int], int, Mapping[str, float]]] = {}
         self._sizes: tuple[Line | None, Line | None] | None = None
+        self._met: dict[str, Candidate] = {}
+        self._shapes: dict[bool, tuple[Shape | None, Shape | None]] = {}
 
     def add(self, told: Told) -> None:
         """Takes in one assignment. Runs are told one after the other, rounds of a run in any order."""
@@ -50,6 +53,31 @@ class FleetFit:
         del samples[:-KEPT]
         self._fits.pop(a.device, None)
         self._sizes = None
+        self._forget_shapes()
+
+    def meet(self, candidates: Sequence[Candidate]) -> None:
+        """Says which devices are looked at together: of these alone it is told what settings cost in a fleet."""
+        met = {c.device: c for c in candidates}
+        if met != self._met:
+            self._met = met
+            self._forget_shapes()
+
+    def shapes(self, calibrated: bool) -> tuple[Shape | None, Shape | None]:
+        """What settings cost against each other, in seconds and in joules, on the devices that were met.
+
+        Devices with a calibration are a group of their own: what is left to learn of them is something else.
+        """
+        if calibrated not in self._shapes:
+            fits = [self.device(c) for c in self._met.values()]
+            rows = [fit.rows() for fit in fits if fit.start.calibrated is calibrated]
+            seconds, joules = ([row for of in rows for row in of[i]] for i in (0, 1))
+            self._shapes[calibrated] = shape(seconds), shape(joules)
+        return self._shapes[calibrated]
+
+    def _forget_shapes(self) -> None:
+        self._shapes = {}
+        for _, fit in self._fits.values():
+            fit.forget_shapes()
 
     def device(self, candidate: Candidate) -> DeviceFit:
         """The constants of one device, as far as they are known."""
@@ -57,7 +85,7 @@ class FleetFit:
         if at is None or at[0] != candidate:
             name = candidate.device
             samples = [replace(s, first=self._begun[s.run, name] == s.round) for s in self._samples.get(name, ())]
-            fit = DeviceFit(candidate, samples, self._job, self.sizes)
+            fit = DeviceFit(candidate, samples, self._job, self.sizes, self.shapes)
             at = self._fits[candidate.device] = candidate, fit
         return at[1]
 

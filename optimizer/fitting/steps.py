@@ -36,40 +36,59 @@ PASSES = 3
 Part = tuple[str, object]
 """Something about a setting that costs more or less than the law says."""
 
+Law = Callable[[Setting], float]
+"""What one step costs at a setting, as far as is known before."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known before: `law` of a step, and `offset` of an assignment, in the units of the law."""
+
+    law: Law
+    offset: float = 0.0
+
+    def __call__(self, setting: Setting, steps: float) -> float:
+        """What `steps` steps cost."""
+        return self.offset + steps * self.law(setting)
+
 
 @dataclass(frozen=True)
 class StepFit:
     """The fit of one device. `tried` are the samples of each setting in the present regime."""
 
-    fixed: float
+    extra: float
     g: float
     parts: dict[Part, float]
-    law: Callable[[Setting], float]
+    prior: Prior
     tried: dict[Setting, int]
     residual: float
 
+    @property
+    def fixed(self) -> float:
+        """What training costs however few the steps."""
+        return self.extra + self.prior.offset * float(np.exp(self.g))
+
     def at(self, setting: Setting, steps: float) -> float:
         """y of `steps` steps."""
-        return self.fixed + steps * self.per_step(setting)
+        return self.extra + self.prior(setting, steps) * self._against_prior(setting)
 
     def per_step(self, setting: Setting) -> float:
         """y of one step more."""
-        return float(
-            self.law(setting) * np.exp(self.g + sum(self.parts.get(part, 0.0) for part in _parts(setting)))
-        )
+        return self.prior.law(setting) * self._against_prior(setting)
+
+    def _against_prior(self, setting: Setting) -> float:
+        return float(np.exp(self.g + sum(self.parts.get(part, 0.0) for part in parts_of(setting))))
 
 
-def fit(
-    settings: Sequence[Setting], steps: Sequence[int], ys: Sequence[float], law: Callable[[Setting], float]
-) -> StepFit | None:
+def fit(settings: Sequence[Setting], steps: Sequence[int], ys: Sequence[float], prior: Prior) -> StepFit | None:
     """Samples in the order of time, of which the last are looked at; None without any."""
     kept = slice(-2 * RECENT, None)
     settings, count, y = list(settings)[kept], np.asarray(steps, float)[kept], np.asarray(ys, float)[kept]
     if not len(settings):
         return None
-    base = count * np.array([law(s) for s in settings])
-    known = list(dict.fromkeys(part for s in settings for part in _parts(s)))
-    holds = np.array([[part in _parts(s) for part in known] for s in settings], float)
+    base = np.array([prior(s, n) for s, n in zip(settings, count, strict=True)])
+    known = list(dict.fromkeys(part for s in settings for part in parts_of(s)))
+    holds = np.array([[part in parts_of(s) for part in known] for s in settings], float)
     begin, plain = 0, len(set(settings)) == 1 and count.max() < SPREAD * count.min()
     for _ in range(PASSES):  # first all differences are the settings', then what these leave is the device's
         if plain:
@@ -86,10 +105,10 @@ def fit(
     for s in settings[begin:]:
         tried[s] = tried.get(s, 0) + 1
     residual = float(np.median(np.abs(said / y - 1)[begin:]))
-    return StepFit(fixed, g, dict(zip(known, map(float, a), strict=True)), law, tried, residual)
+    return StepFit(fixed, g, dict(zip(known, map(float, a), strict=True)), prior, tried, residual)
 
 
-def _parts(s: Setting) -> tuple[Part, ...]:
+def parts_of(s: Setting) -> tuple[Part, ...]:
     """What a setting shares with others, and itself."""
     levers = (s.frequency_hz, s.power_limit_watts)
     return ("width", s.width), ("precision", s.precision), ("levers", levers), ("together", s)

@@ -13,6 +13,9 @@ from optimizer.policy import Candidate, Decision, Told
 
 log = logging.getLogger(__name__)
 
+EXPLORES = "explores"
+"""The note of what a device does to learn from it, not because it is best."""
+
 
 class FittedPolicy:
     """Asked, it either explores or does what `choose` says; told, it refits."""
@@ -26,8 +29,10 @@ class FittedPolicy:
         """See Policy. BadRequest for an empty fleet; Infeasible where no choice holds what the options demand."""
         if not candidates:
             raise BadRequest(f"round {round}: an empty fleet has no plan")
-        chosen = self.explored(round, candidates) or self.choose(round, candidates)
-        return tuple(self._decision(c, chosen[c.device]) for c in candidates if c.device in chosen)
+        self.fits.meet(candidates)
+        tried = self.explored(round, candidates)
+        chosen, note = (tried, EXPLORES) if tried else (self.choose(round, candidates), "")
+        return tuple(self._decision(c, chosen[c.device], note) for c in candidates if c.device in chosen)
 
     def tell(self, told: Told) -> None:
         """See Policy."""
@@ -73,7 +78,7 @@ class FittedPolicy:
         fit = self.fits.device(candidate)
         return min(of, key=fit.rank)
 
-    def _decision(self, candidate: Candidate, choice: Choice) -> Decision:
+    def _decision(self, candidate: Candidate, choice: Choice, note: str) -> Decision:
         return Decision(
             device=candidate.device,
             bits_up=choice.bits_up,
@@ -84,6 +89,7 @@ class FittedPolicy:
             predicted=self.fits.predict(candidate, choice),
             power_limit_watts=choice.setting.power_limit_watts,
             frequency_hz=choice.setting.frequency_hz,
+            note=note,
         )
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from fleet.domain import NetworkSize
 from fleet.experiment import BITS, PRECISIONS, SIMULATED_PRECISIONS, Section
 from optimizer.fitting import Job
 
@@ -87,6 +88,10 @@ class NetworkSection(Section):
     outputs: int = Field(ge=1)
     inputs: int = Field(ge=1)
     batch: int = Field(ge=1)
+
+    def size(self) -> NetworkSize:
+        """The same as a workload says it."""
+        return NetworkSize(self.parameters, self.macs, self.outputs, self.inputs, self.batch)
 
     def job(self) -> Job:
         """A step forward and backward takes three times the MACs of a forward pass [R: as arXiv 2403.04430]."""

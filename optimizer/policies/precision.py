@@ -25,18 +25,16 @@ from fleet.domain import Phase
 from fleet.errors import BadRequest
 from fleet.experiment import BITS, SIMULATED_PRECISIONS, Section, parse
 from optimizer.fitting import Choice, Setting
+from optimizer.models.arithmetic import NATIVE_BITS, step_joules
 from optimizer.models.convergence import Learning
 from optimizer.models.presets import GREEN_CHIP
-from optimizer.models.training import Network, iteration_energy
+from optimizer.models.training import Network
 from optimizer.policies import draw
 from optimizer.policies.base import FittedPolicy
 from optimizer.policies.options import Bits, Explore, NetworkSection, Precision, Width
 from optimizer.policy import Candidate
 from optimizer.precision import solve
 from optimizer.precision.problem import Point, Problem
-
-NATIVE_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8}
-"""The n that a precision stands for: the bits of its storage, as in the paper [R: it has fixed point only]."""
 
 SOLVERS = {
     "energy": solve.energy_minimal,
@@ -156,7 +154,7 @@ class PrecisionPolicy(FittedPolicy):
 
     def mac_level(self, n: int) -> float:
         """Joules of a step on the paper's chip with n-bit arithmetic [P]: estimated, nothing here spends them."""
-        return float(iteration_energy(self._network, GREEN_CHIP, n, self._options.network.batch))
+        return step_joules(self._options.network.size(), n)
 
     @property
     def _network(self) -> Network:

@@ -28,7 +28,13 @@ UP_TIMEOUT_S = 900
 """With nothing built yet, on two cores that others use as well."""
 WITHOUT = {"grafana"}
 """Services whose image cannot be had where there is no registry."""
-PORTS = ("WATTBED_PORT", "WATTBED_HTTP_PORT", "WATTBED_PROMETHEUS_PORT", "WATTBED_GRAFANA_PORT")
+PORTS = (
+    "WATTBED_PORT",
+    "WATTBED_JOIN_PORT",
+    "WATTBED_HTTP_PORT",
+    "WATTBED_PROMETHEUS_PORT",
+    "WATTBED_GRAFANA_PORT",
+)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cli import requests
 from cli.client import Operator
 from dashboards.queries import may_be_empty, queries
 from dashboards.recorded import promtool_test
 from fleet.experiment import read
+from fleet.generation import GenerationRequest, Recipe
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "dashboards" / "prometheus"
@@ -22,6 +24,9 @@ IMAGE = "prom/prometheus:v2.42.0"
 STEP_S = 5
 SCRAPED_WITHIN_S = 120
 """A scrape and two evaluations take 15 s; on a busy machine scrapes are missed."""
+REQUESTS = 5
+"""A rate needs more than one scrape, and each request may go to another device."""
+
 ROUNDS = 4
 """A device's first round has no prediction, and a rate needs more than one window."""
 
@@ -94,6 +99,11 @@ def ran(stack):
         name = await stack.begin(experiment)
         await stack.event(name, "RunEnded", "completed", timeout_s=900)
         async with Operator(stack.coordinator) as operator:
+            for n in range(REQUESTS):
+                images = GenerationRequest(f"dashboards-{n}", name, 2, n, recipe=Recipe((1.0,) * 3, "ddim"))
+                async for _ in requests.follow(operator, images):
+                    pass
+                await asyncio.sleep(STEP_S)
             return await operator.report(name)
 
     stack.attached(4)

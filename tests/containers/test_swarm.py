@@ -8,14 +8,16 @@ import pytest
 from docker.errors import APIError
 
 from cli.client import Operator
+from coordinator.enrolment.__main__ import prepare
 
 KINDS = {"raspberry-pi-5", "jetson-orin-nano", "mini-pc-n100", "gpu-workstation"}
 NAME = "wattbed-test-swarm"
 SECRET = "wattbed-grafana-password"
+PORTS = ("WATTBED_PORT", "WATTBED_JOIN_PORT", "WATTBED_HTTP_PORT", "WATTBED_PROMETHEUS_PORT")
 
 
 @pytest.fixture
-def deployed(stack, root, free_ports):
+def deployed(stack, root, free_ports, tmp_path):
     """The stack on a swarm made for it, Grafana left out; gives the ports of the coordinator and of Prometheus."""
     engine = stack.engine
     if engine.info()["Swarm"]["LocalNodeState"] != "inactive":
@@ -26,9 +28,9 @@ def deployed(stack, root, free_ports):
         (node,) = engine.nodes.list()
         node.update(node.attrs["Spec"] | {"Labels": {"wattbed.state": "true", "wattbed.agents": "true"}})
         engine.secrets.create(name=SECRET, data=b"for a test")
-        ports = dict(
-            zip(("WATTBED_PORT", "WATTBED_HTTP_PORT", "WATTBED_PROMETHEUS_PORT"), free_ports(3), strict=True)
-        )
+        for path in prepare(tmp_path, ("coordinator:50552",)):
+            engine.secrets.create(name=f"wattbed-{path.name}", data=path.read_bytes())
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         command = ["docker", "stack", "deploy", "--resolve-image", "never", "-c", "deploy/swarm.yml", NAME]
         environment = stack.environment | {n: str(p) for n, p in ports.items()} | {"WATTBED_GRAFANA": "0"}
         subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, timeout=120)

@@ -13,6 +13,7 @@ import pytest
 from coordinator.events import from_json, to_json
 from coordinator.ledger import RunLedger
 from coordinator.machine import RunPhase, apply, fold, todo
+from coordinator.machine.folding import Folding
 from coordinator.machine.state import Device, State
 from coordinator.machine.todo import Record
 from fleet.domain import Capabilities, Quality
@@ -85,3 +86,12 @@ def joules(readings):
 def test_a_history_is_written_back_as_it_was_read(name):
     for event in events(name):
         assert from_json(type(event).__name__, to_json(event)) == event
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_the_fold_of_a_start_gives_the_state_of_every_step(name):
+    folding, state = Folding(), State()
+    for event in events(name):
+        folding.add(event)
+        state = apply(state, event)
+        assert folding.state() == state

@@ -5,7 +5,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[3] / "bench"))
 
-from chaos.bed import Bed  # noqa: E402
+from chaos.bed import Bed
 
 AGENTS = 3
 

@@ -36,6 +36,7 @@ from fleet.domain import (
     RunSummary,
 )
 from fleet.errors import UnknownBlob, UnknownRun, WattbedError
+from fleet.generation import GenerationRequest, RequestReport
 from fleet.v1 import fleet_pb2, operator_pb2, operator_pb2_grpc
 
 PNG = b"\x89PNG\r\n\x1a\n a grid of samples"
@@ -114,6 +115,10 @@ class FakeOperator(operator_pb2_grpc.OperatorServicer):
         train = CalibrationRow(Work.TRAIN, 2, 40.0, 0.125, 0.002, -0.03, 1.0, "fp32", joules=(joules,))
         refused = CalibrationRow(Work.TRAIN, 0, width=1.0, precision="bf16", reason="no bf16 here")
         self.rows: tuple[CalibrationRow, ...] = (train, refused)
+        self.requests: list[RequestReport] = []
+        self.asked: list[GenerationRequest] = []
+        self.cut_generation = False
+        self.generation: Callable[[GenerationRequest], Iterator[Any]] = lambda asked: iter(())
         self.same_state = True
         self.blobs = {GRID: PNG}
         kinds = ("RunStarted", "RoundOpened", "ModelEvaluated", "RunEnded")
@@ -154,6 +159,9 @@ class FakeOperator(operator_pb2_grpc.OperatorServicer):
         older = replace(self.report.run, run="older-1", started_at_s=10.0)
         return operator_pb2.ListRunsResponse(runs=[wire.to_proto(r) for r in (self.report.run, older)])
 
+    def GetCalibrations(self, request: Any, context: Any) -> Any:
+        return operator_pb2.GetCalibrationsResponse()
+
     def ListDevices(self, request: Any, context: grpc.ServicerContext) -> Any:
         return operator_pb2.ListDevicesResponse(devices=[wire.to_proto(d) for d in self.devices])
 
@@ -191,6 +199,18 @@ class FakeOperator(operator_pb2_grpc.OperatorServicer):
         return operator_pb2.ReplayRunResponse(
             events=4, same_state=self.same_state, state_sha256="ee" * 32, run=wire.to_proto(self.report.run)
         )
+
+    def ListRequests(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        self._known(request.run, context)
+        yield from (wire.to_proto(r) for r in self.requests)
+
+    def Generate(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        self._known(request.request.run, context)
+        self.asked.append(wire.from_proto(request.request))
+        if self.cut_generation:
+            self.cut_generation = False
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the coordinator was killed")
+        yield from self.generation(self.asked[-1])
 
     def GetArtifact(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         if request.sha256 not in self.blobs:

@@ -133,6 +133,15 @@ def test_who_ignores_sigterm_is_killed_after_the_grace(state: Path) -> None:
     assert (local.end([process], grace_s=0.2), process.process()) == (("agent-1",), None)
 
 
+def test_a_process_may_be_started_by_another_command(state: Path, tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    by = ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(before))
+    process = local.start(state, local.Spec("agent-1", "stubborn", {"WATTBED_STATE": str(state / "agent-1")}, by))
+    while not Path(process.log).read_text():
+        pass
+    assert (local.end([process], grace_s=0.2), int(before.read_text())) == (("agent-1",), process.pid)
+
+
 def test_a_pid_that_was_given_away_again_is_not_ended(state: Path) -> None:
     spec = local.Spec("agent-1", "edge_agent", {"WATTBED_STATE": str(state / "agent-1")})
     process = local.start(state, spec)

@@ -213,7 +213,7 @@ def test_the_tables_say_what_is_known_from_where(wattbed: Wattbed, file: str) ->
         (
             ('name = "greedy"', 'name = "greed"'),
             2,
-            "known are exhaustive, fixed, greedy, on-demand, precision, random",
+            "known are exhaustive, fixed, greedy, learned, on-demand, precision, random",
         ),
     ],
 )

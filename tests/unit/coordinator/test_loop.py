@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from coordinator.clock import SteadyClock
 from coordinator.events import DeviceAttached, DeviceDetached, RunEnded, RunStarted
 from coordinator.loop import Loop
 from coordinator.machine import RunPhase
@@ -42,7 +43,8 @@ def start(tmp_path):
         async def nothing(effect):
             return ()
 
-        return Loop(Store(tmp_path / "log"), execute or nothing, "test", clock or Clock())
+        clock = clock or Clock()
+        return Loop(Store(tmp_path / "log"), execute or nothing, "test", SteadyClock(clock, clock))
 
     return make
 

@@ -32,9 +32,3 @@ def test_a_file_that_is_no_log_is_refused(tmp_path):
     (tmp_path / "log").write_bytes(b"certainly not a database" * 100)
     with pytest.raises(WattbedError, match="cannot be used as the log"):
         Store(tmp_path / "log")
-
-
-def test_a_log_of_a_later_version_is_refused(tmp_path):
-    sqlite3.connect(tmp_path / "log").execute("PRAGMA user_version = 9")
-    with pytest.raises(WattbedError, match="schema 9; this version of wattbed reads 1"):
-        Store(tmp_path / "log")

@@ -8,6 +8,9 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from coordinator.generation.book import Book
+from coordinator.generation.metrics import GenerationCollector
+from coordinator.limits import Refusals
 from coordinator.machine import State
 from coordinator.metrics import CoordinatorCollector
 from coordinator.requests import Requests
@@ -43,6 +46,8 @@ def sources():
     loop = SimpleNamespace(state=State(), totals=Totals(), now_s=lambda: 0.0)
     yield CoordinatorCollector(loop, Sessions(lambda *_: None))
     yield Requests()
+    yield Refusals()
+    yield GenerationCollector(SimpleNamespace(state=State(), book=Book()))
     yield AgentCollector("a", Meter([]), host="h")
     yield LimitsCollector("a", lambda: None)
     yield HostCollector(host, host="h")

@@ -142,5 +142,5 @@ def test_metrics_are_served_and_a_taken_port_is_an_error_that_names_it(meter):
     port = serve([AgentCollector("pi-1", meter)], "127.0.0.1", 0)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         assert b"wattbed_energy_source_info" in answer.read()
-    with pytest.raises(AddressInUse, match=rf"cannot serve metrics on 127\.0\.0\.1:{port}"):
+    with pytest.raises(AddressInUse, match=rf"cannot serve HTTP on 127\.0\.0\.1:{port}"):
         serve([AgentCollector("pi-1", meter)], "127.0.0.1", port)

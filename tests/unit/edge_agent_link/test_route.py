@@ -61,3 +61,17 @@ def test_a_kernel_that_does_not_tell_leaves_the_relay():
         raise PermissionError("no netlink here")
 
     assert Route("c:1", "relay:1", PI, "constant", refuse).now().address == "relay:1"
+
+
+@pytest.mark.parametrize(
+    ("link", "trace", "watts"),
+    [
+        (PI, "constant", (PI.radio.transmit_watts, PI.radio.receive_watts)),
+        (PI, "rayleigh:distance_m=500,power_watts=0.2", (0.2, None)),
+        (SERVER, "constant", (None, None)),
+        (SERVER, "rayleigh:distance_m=500", (0.1, None)),
+    ],
+)
+def test_a_radio_draws_what_its_trace_says_else_its_kind_and_a_cable_has_none(link, trace, watts):
+    found = Route("c:1", "relay:1", link, trace, tuple).now().link
+    assert (found.transmit_watts, found.receive_watts) == watts

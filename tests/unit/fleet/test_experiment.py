@@ -30,8 +30,8 @@ def spoiled(path, value):
     ("path", "value", "message"),
     [
         ("round.quorumm", 3, r"unknown key round\.quorumm; known are buffer, deadline_s, devices"),
-        ("server.momentum", 0.9, r"unknown key server\.fedavg\.momentum; known are lr, optimizer"),
-        ("sed", 1, "unknown key sed; known are evaluate, name"),
+        ("server.momentum", 0.9, r"unknown key server\.fedavg\.momentum; known are ema, lr, optimizer"),
+        ("sed", 1, "unknown key sed; known are aggregation, evaluate, name"),
         ("seed", "a", "seed = 'a': Input should be a valid integer"),
         ("rounds", 0, "rounds = 0: Input should be greater than or equal to 1"),
         ("name", "../up", "name = '../up'"),

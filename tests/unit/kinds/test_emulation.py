@@ -154,7 +154,10 @@ IMPORTED = {
 }
 
 
-ELSEWHERE = {"agent": {"torchmetrics"}, "coordinator": set()}
+OPTIONAL = {"opentelemetry", "gymnasium", "stable_baselines3"}
+"""The extras `traces` and `learned`: what needs them says so when they are missing."""
+
+ELSEWHERE = {"agent": {"torchmetrics"}, "coordinator": OPTIONAL}
 """What only the other image's part of a shared package imports: rounds are evaluated by the coordinator."""
 
 

@@ -6,7 +6,7 @@ import pytest
 from fleet.domain import EnergyReading, LeverInfo, LeverOutcome, Origin, Phase, PhaseReport, Prediction, Quality
 from optimizer.fitting import Choice, FleetFit, Job, Known, Setting
 from optimizer.fitting.robust import line, present
-from optimizer.policy import Decision
+from optimizer.policy import Decision, load
 
 FP32, BF16, HALF = Setting(1.0, "fp32"), Setting(1.0, "bf16"), Setting(0.5, "fp32")
 
@@ -52,6 +52,50 @@ def test_unlike_settings_round_by_round_are_told_apart(simulated):
     ]
     _, errors = run_rounds(device, what)
     assert np.median(np.array(errors[4:], float), axis=0).max() < 0.05
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_what_one_device_found_about_a_setting_says_what_it_costs_another(simulated, pooled):
+    devices = [
+        simulated(device=name, step_s=s, power=1.0, bf16=1.5)
+        for name, s in zip("abcd", [0.1, 0.2, 0.3, 0.4], strict=True)
+    ]
+    fits, round = FleetFit(), 0
+    for setting in (FP32, HALF, BF16) * 2:
+        round += 1
+        for device in devices[:3]:
+            fits.add(device.told(decision(device.device, setting), round))
+    for _ in range(3):
+        round += 1
+        fits.add(devices[3].told(decision("d"), round))
+    if pooled:
+        fits.meet([d.candidate for d in devices])
+    errors = []
+    for setting in (HALF, BF16):
+        made = decision("d", setting)
+        truth = sum(devices[3].seconds(made).values())
+        choice = Choice(Setting(made.width, made.precision), made.train_steps, made.bits_up, made.bits_down)
+        errors.append(abs(fits.predict(devices[3].candidate, choice).seconds / truth - 1))
+    assert (max(errors) < 0.05) is pooled
+
+
+def test_a_fleet_that_draws_its_settings_is_predicted_from_the_third_round_on(simulated):
+    menu = {"bits_up": [4, 8], "precisions": ["fp32", "bf16"], "widths": [0.5, 1.0], "train_steps": [5, 20]}
+    policy = load("random", {"seed": 3, "bits_down": 32, "menu": menu})
+    devices = [
+        simulated(device=name, step_s=s, power=1.2, bf16=1.6, up_bps=1e9, down_bps=1e9, noise=0.05, warm_up_s=2.0)
+        for name, s in zip("abcd", [0.03, 0.05, 0.1, 0.2], strict=True)
+    ]
+    errors = []
+    for round in range(1, 9):
+        made = policy.ask(round, [d.candidate for d in devices])
+        for device, d in zip(devices, made, strict=True):
+            told = device.told(d, round)
+            if round >= 3:
+                took = sum(p.seconds for p in told.phases), sum(p.readings[0].joules for p in told.phases)
+                errors.append([abs(took[0] / d.predicted.seconds - 1), abs(took[1] / d.predicted.joules - 1)])
+            policy.tell(told)
+    assert np.median(errors, axis=0).max() < 0.1
 
 
 def test_a_device_that_becomes_half_as_fast_is_predicted_right_after_two_rounds(simulated):

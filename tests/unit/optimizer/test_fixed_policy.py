@@ -49,6 +49,14 @@ def test_the_first_assignment_of_a_device_is_left_out_once_there_is_another():
     assert predicted == [51.0, 6.0]
 
 
+def test_a_device_that_becomes_half_as_fast_is_predicted_right_after_two_rounds():
+    policy, predicted = load("fixed", OPTIONS), []
+    for seconds in (5.0, 5.0, 5.1, 4.9, 5.0, 10.0, 10.0):
+        policy.tell(told("a", seconds))
+        predicted.append(policy.ask(2, CANDIDATES)[0].predicted.seconds)
+    assert predicted[-3:] == [6.0, 6.0, 11.0]
+
+
 def test_another_width_teaches_nothing_about_this_one():
     policy = load("fixed", OPTIONS)
     policy.tell(told("a", 5.0, width=0.5))
@@ -74,3 +82,14 @@ def test_joules_that_one_phase_lacks_are_not_predicted():
 def test_wrong_options_are_named(changes, message):
     with pytest.raises(BadExperiment, match=message):
         load("fixed", OPTIONS | changes)
+
+
+def test_a_device_trains_at_the_width_that_it_or_its_kind_affords():
+    policy = load("fixed", OPTIONS | {"widths": {"mini-pc-n100": 0.5, "b": 0.25, "raspberry-pi-5": 0.75}})
+
+    assert [d.width for d in policy.ask(1, CANDIDATES)] == [0.5, 0.25, 0.5]
+
+
+def test_a_width_that_is_none_is_refused():
+    with pytest.raises(BadExperiment, match=r"policy.options: .*widths"):
+        load("fixed", OPTIONS | {"widths": {"b": 1.5}})

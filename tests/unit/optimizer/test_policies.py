@@ -10,12 +10,12 @@ from coordinator.loop import Loop
 from coordinator.machine import RunPhase
 from coordinator.machine.todo import Evaluate, Initialise, Plan
 from coordinator.store import Store
-from fleet.domain import Capabilities, LeverInfo
+from fleet.domain import Capabilities, LeverInfo, Phase, Prediction
 from fleet.errors import BadExperiment, BadRequest
 from fleet.experiment import Experiment, parse
 from optimizer.ondemand.problem import Infeasible
 from optimizer.policies.precision import PrecisionPolicy
-from optimizer.policy import Candidate, load
+from optimizer.policy import Candidate, Decision, load
 from optimizer.precision import exhaustive as judge
 
 MENU = {"bits_up": [4, 8, 16], "precisions": ["fp32", "bf16"], "widths": [1.0, 0.5], "train_steps": [20]}
@@ -172,6 +172,23 @@ def test_a_deadline_that_nobody_holds_is_named(name, simulated):
         load(name, ALL[name] | {"deadline_s": 0.1}).ask(1, candidates(fleet(simulated)))
 
 
+def test_a_device_whose_speed_is_halved_is_planned_anew_within_two_rounds(simulated):
+    devices = {n: simulated(device=n, step_s=s).calibrated() for n, s in (("a", 0.05), ("b", 0.2))}
+    slowed, asked = devices["b"], Decision("b", 8, 32, "fp32", 1.0, 20, Prediction(None, None))
+    phases = slowed.seconds(asked)
+    deadline_s = sum(phases.values()) + 0.5 * phases[Phase.TRAIN]
+    menu = {"bits_up": [8], "precisions": ["fp32"], "widths": [1.0], "train_steps": [20]}
+    policy, taking_part = load("greedy", GREEDY | {"menu": menu, "deadline_s": deadline_s}), []
+    for round in range(1, 11):
+        if round == 7:
+            slowed.step_s, slowed.overhead_s = 2 * slowed.step_s, 2 * slowed.overhead_s
+        made = policy.ask(round, candidates(devices.values()))
+        taking_part.append("b" in [d.device for d in made])
+        for d in made:
+            policy.tell(devices[d.device].told(d, round))
+    assert taking_part == [True] * 8 + [False] * 2
+
+
 def test_bits_follow_the_live_range_of_each_update(simulated):
     devices = fleet(simulated)
     policy = load("on-demand", ON_DEMAND)
@@ -250,6 +267,8 @@ def test_a_declared_share_of_rounds_tries_what_was_tried_least_and_says_so(simul
     tried = [made[0].bits_up for made in rounds if (made[0].precision, made[0].width) == ("fp32", 1.0)]
     assert len(tried) == len(caplog.records) == 4
     assert sorted(tried) == [4, 4, 16, 16]
+    assert [made[0].note for made in rounds].count("explores") == 4
+    assert {made[0].note for made in rounds} == {"explores", ""}
     assert "explores (0.25 of the rounds do): a: 4 bits, fp32, width 1, 20 steps" in caplog.text
 
 

@@ -101,8 +101,8 @@ async def test_a_length_that_lies_is_refused(coordinator, asked):
     run, a, task, payload = asked
     with pytest.raises(CorruptUpdate, match=r"more than the 100 bytes announced"):
         await a.put(task, *named(payload), size_bytes=100)
-    with pytest.raises(WrongOffset, match=f"ended at byte {len(payload)} of {1 << 30}"):
-        await a.put(task, *named(payload), size_bytes=1 << 30)
+    with pytest.raises(WrongOffset, match=f"ended at byte {len(payload)} of {1 << 20}"):
+        await a.put(task, *named(payload), size_bytes=1 << 20)
 
 
 async def test_an_upload_that_breaks_off_goes_on_from_there(coordinator, asked):
@@ -165,7 +165,7 @@ async def test_an_update_for_a_closed_round_is_late(coordinator, pair):
 async def test_a_full_disk_is_said_and_nothing_is_kept_by_mistake(coordinator, asked, monkeypatch):
     _, a, task, payload = asked
     with monkeypatch.context() as patch:
-        patch.setattr(blobs_module, "_free_bytes", lambda folder: 10)
+        patch.setattr(blobs_module, "free_bytes", lambda folder: 10)
         with pytest.raises(StorageFull, match=f"no room for {len(payload)} more bytes; 10 are free"):
             await a.put(task, *named(payload))
     assert (await a.put(task, *named(payload))).fresh
@@ -200,7 +200,10 @@ async def test_a_device_may_not_read_what_it_was_not_asked_to_train_on(coordinat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"workload": {"name": "nop", "options": {}}}, "workload.name = 'nop': known are diffusion, noop"),
+        (
+            {"workload": {"name": "nop", "options": {}}},
+            "workload.name = 'nop': known are classifier, diffusion, noop",
+        ),
         ({"policy": {"name": "fixd", "options": {}}}, "policy.name = 'fixd': known are exhaustive, fixed"),
         ({"workload": {"name": "noop", "options": {"model_byte": 3}}}, "unknown key model_byte; known are"),
         ({"policy": {"name": "fixed", "options": {"bits_up": [17]}}}, "bits must be 1 to 16 or 32, not 17"),

@@ -224,7 +224,7 @@ async def test_filler_goes_only_to_a_device_that_is_being_calibrated(coordinator
             "0 repeats; at least 1 is needed; window_s nan",
         ),
         ("a", {"precisions": ("fp3",)}, BadRequest, "precision 'fp3'; known are fp32"),
-        ("a", {"workload": "nothing"}, BadExperiment, "known are diffusion"),
+        ("a", {"workload": "nothing"}, BadExperiment, "known are classifier, diffusion"),
         ("a", {"options_json": "{"}, BadExperiment, "not JSON"),
     ],
 )

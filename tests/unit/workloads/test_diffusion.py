@@ -14,8 +14,9 @@ from fleet import experiment
 from fleet.domain import Assignment
 from fleet.errors import BadExperiment, BadRequest, DataMissing
 from workloads import ddpm, features
-from workloads.diffusion import DiffusionWorkload, Options
+from workloads.diffusion import DiffusionWorkload, Options, network_of
 from workloads.protocol import Shard
+from workloads.unet import macs
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 OPTIONS: dict[str, Any] = {
@@ -92,7 +93,8 @@ def test_the_update_added_to_the_model_is_better_on_held_out_images():
 
     def held_out(params: dict[str, np.ndarray]) -> float:
         w = workload()
-        return w._held_out_loss(w._load(params), torch.Generator().manual_seed(0)).value
+        net = network_of(experiment.parse(Options, OPTIONS, where="options"), params)
+        return w._held_out_loss(net, torch.Generator().manual_seed(0)).value
 
     assert held_out(better) < 0.9 * held_out(model)
 
@@ -220,7 +222,11 @@ def test_a_sampler_finds_the_only_image_there_is(sampler):
 @pytest.mark.parametrize(
     ("section", "values", "complaint"),
     [
-        ("training", {"learning_rate": 1}, "unknown key training.learning_rate; known are batch, clip, lr"),
+        (
+            "training",
+            {"learning_rate": 1},
+            "unknown key training.learning_rate; known are batch, clip, flexible, lr",
+        ),
         ("partition", {"scheme": "sorted"}, "partition"),
         ("model", {"multipliers": [1, 1, 1, 1, 1]}, "side 8 in patches of 1 cannot be halved 4 times"),
         ("evaluation", {"denoise_steps": 101}, "denoise_steps 101 is more than diffusion.steps 100"),
@@ -238,10 +244,18 @@ def test_missing_data_are_missed_by_check_and_not_before(tmp_path):
         w.check()
 
 
-@pytest.mark.parametrize("name", ["demo", "fashion-mnist"])
+@pytest.mark.parametrize("name", ["demo", "fashion-mnist", "flexible", "flexible-mixed"])
 def test_an_experiment_of_the_repository_has_options_the_workload_knows(name):
     read = experiment.read(EXPERIMENTS / f"{name}.toml")
 
     assert read.workload.name == "diffusion"
     assert experiment.parse(Options, read.workload.options, where=name)
     assert tomllib.loads((EXPERIMENTS / f"{name}.toml").read_text())["policy"]["options"]
+
+
+def test_its_size_is_the_macs_of_its_network_and_all_its_parameters():
+    size, net = workload().network_size(), workload()._options.network()
+
+    assert size.macs == macs(net, (1, 8), 1.0)
+    assert size.parameters == sum(p.size for p in workload().initial(0).values())
+    assert size.outputs > size.inputs == 64

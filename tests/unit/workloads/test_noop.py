@@ -52,7 +52,7 @@ def test_too_few_bytes_for_the_tensors_are_refused():
 
 
 def test_an_unknown_workload_lists_those_there_are():
-    with pytest.raises(BadExperiment, match=r"workload.name = 'nop': known are diffusion, noop"):
+    with pytest.raises(BadExperiment, match=r"workload.name = 'nop': known are classifier, diffusion, noop"):
         load("nop", {}, None)
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from workloads.unet import Layer, UNet, kept, macs, narrowed
+from workloads.narrow import cut
+from workloads.unet import UNet, held, kept, macs, parameters
 
 
 @pytest.fixture(scope="module")
@@ -17,23 +18,43 @@ def net() -> UNet:
 
 @pytest.fixture(scope="module")
 def published() -> UNet:
+    return of_cifar_10(1.0)
+
+
+def of_cifar_10(width: float) -> UNet:
     with torch.device("meta"):
-        return UNet((3, 32), channels=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,))
+        return UNet((3, 32), channels=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), width=width)
+
+
+def narrowed(net: UNet, width: float) -> UNet:
+    narrow = UNet((1, 8), channels=32, multipliers=(1, 2), blocks=1, attention=(4,), width=width)
+    weights = {name: p.numpy() for name, p in net.state_dict().items()}
+    parts = cut(weights, held(net, narrow))
+    narrow.load_state_dict({name: torch.from_numpy(p) for name, p in parts.items()})
+    return narrow
 
 
 @pytest.mark.parametrize("width", [0.25, 0.5, 0.75])
 def test_a_slice_is_the_narrow_network_with_the_same_weights(net, width):
-    narrow = UNet((1, 8), channels=kept(32, width), multipliers=(1, 2), blocks=1, attention=(4,))
-    narrow.channels, narrow.time1 = (
-        net.channels,
-        Layer((net.channels,), narrow.time_channels),
-    )  # as many frequencies
-    narrow.entry = Layer((1,), kept(32, width), 3, 3)
-    narrow.load_state_dict(narrowed(net, width))
+    narrow = narrowed(net, width)
     generator = torch.Generator().manual_seed(1)
     x, t = torch.randn(3, 1, 8, 8, generator=generator), torch.tensor([0, 400, 999])
 
-    assert torch.equal(net(x, t, width), narrow(x, t, 1.0))
+    assert parameters(narrow) < width * parameters(net)
+    for narrower in (width, 0.25):
+        assert torch.equal(net(x, t, narrower), narrow(x, t, narrower))
+
+
+def test_a_narrow_network_refuses_a_width_that_it_does_not_hold(net):
+    with pytest.raises(ValueError, match="width 0.75; this network holds widths up to 0.5"):
+        narrowed(net, 0.5)(torch.zeros(1, 1, 8, 8), torch.tensor([1]), 0.75)
+
+
+@pytest.mark.parametrize("width", [0.25, 0.375, 0.5, 0.625, 0.75, 0.875])
+def test_cost_of_a_small_network_with_a_small_divisor_goes_with_the_square_of_the_width(width):
+    net = UNet((1, 8), channels=32, multipliers=(1, 2), blocks=1, attention=(), divisor=4)
+
+    assert macs(net, (1, 8), width) / macs(net, (1, 8), 1.0) == pytest.approx(width**2, rel=0.03)
 
 
 def test_training_at_a_width_moves_only_that_slice(net):
@@ -46,10 +67,8 @@ def test_training_at_a_width_moves_only_that_slice(net):
 
 
 @pytest.mark.parametrize(("width", "millions"), [(1.0, 35.746307), (0.75, 20.13), (0.5, 8.97), (0.25, 2.26)])
-def test_size_is_the_published_one_for_cifar_10(published, width, millions):
-    size = sum(p.numel() for p in narrowed(published, width).values())
-
-    assert size / 1e6 == pytest.approx(millions, rel=1e-3)
+def test_size_is_the_published_one_for_cifar_10(width, millions):
+    assert parameters(of_cifar_10(width)) / 1e6 == pytest.approx(millions, rel=1e-3)
 
 
 @pytest.mark.parametrize(("width", "gmac"), [(1.0, 6.222), (0.25, 0.422)])

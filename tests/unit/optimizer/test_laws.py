@@ -1,0 +1,97 @@
+"""Laws fitted to points that were made by such laws find them again, and say what they are worth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fleet.errors import BadRequest
+from fleet.generation import Recipe
+from fleet.quality import NoiseErrors, QualityPoint
+from optimizer.fitting.laws import distances, quality_laws, step_errors
+from optimizer.generation.quality import as_numbers, from_numbers
+
+STEPS, HARM = 20, 400.0
+
+
+def fid(width: float, steps: int, bits: int) -> float:
+    return 12 + 3 * (width**-1.5 - 1) + 40 / steps - 40 / STEPS + (0 if bits == 32 else HARM * 4.0**-bits)
+
+
+def point(width: float, steps: int = STEPS, bits: int = 32, sampler: str = "ddim") -> QualityPoint:
+    value = fid(width, steps, bits)
+    return QualityPoint(Recipe((width,) * steps, sampler, bits), 100, value, 0.5, 2 * value, 0.1, 1000)
+
+
+LINES = [
+    *(point(w) for w in (0.25, 0.375, 0.5, 0.75, 1.0)),
+    *(point(1.0, s) for s in (2, 4, 5, 8, 10)),
+    *(point(1.0, bits=b) for b in (3, 4, 6, 8)),
+]
+NOISE = NoiseErrors(
+    (0.25, 0.75), (0.01, 0.02), (0.9, 0.2), (0.25, 0.5, 1.0), ((0.4, 0.3, 0.31), (0.1, 0.08, 0.05)), 64
+)
+
+
+def test_the_laws_that_made_the_points_are_found():
+    laws = quality_laws(LINES, "ddim")
+
+    assert (laws.width.a, laws.width.c, laws.width.g) == pytest.approx((12, 3, 1.5), rel=1e-3)
+    assert laws.steps.at([2, 20]) == pytest.approx([30, 12], rel=1e-3)
+    assert laws.bits.harm == pytest.approx(HARM, rel=1e-3)
+    assert max(laws.width.residual, laws.bits.residual) < 1e-3
+
+
+def test_harms_add_up_where_two_things_are_reduced():
+    (found,) = distances(quality_laws(LINES, "ddim"), [point(0.5, 5, 4)])
+
+    assert found.relative < 0.01
+
+
+def test_points_of_another_sampler_are_another_matter():
+    wild = [replace(p, recipe=replace(p.recipe, sampler="dpm++"), fid=7 * p.fid) for p in LINES]
+
+    assert quality_laws(LINES + wild, "ddim") == quality_laws(LINES, "ddim")
+    assert len(distances(quality_laws(LINES, "ddim"), LINES + wild)) == len(LINES)
+
+
+def test_there_are_laws_of_the_average_error_too():
+    laws = quality_laws(LINES, "ddim", metric="error")
+
+    assert laws.width.a == pytest.approx(24, rel=1e-3)
+    assert laws.metric == "error"
+
+
+def test_measurements_with_noise_have_a_residual_of_its_size():
+    draws = np.random.default_rng(0)
+    noisy = [replace(p, fid=p.fid * (1 + 0.05 * draws.standard_normal())) for p in LINES]
+
+    laws = quality_laws(noisy, "ddim")
+
+    assert 0.005 < laws.width.residual < 0.15
+    assert 0.005 < laws.bits.residual < 0.3
+
+
+def test_the_table_of_noise_never_grows_with_width_and_weighs_as_the_bound_does():
+    table = step_errors(NOISE)
+
+    assert table.errors == ((0.4, 0.3, 0.3), (0.1, 0.08, 0.05))
+    assert table.weights == pytest.approx((0.01 / (2 * 0.99 * 0.1), 0.02 / (2 * 0.98 * 0.8)))
+
+
+def test_laws_survive_being_kept():
+    laws = quality_laws(LINES, "ddim", noise=NOISE, source="a test")
+
+    assert from_numbers(as_numbers(laws)) == laws
+
+
+@pytest.mark.parametrize(
+    ("points", "metric", "complaint"),
+    [
+        (LINES, "beauty", "no laws of 'beauty'; known are fid, error"),
+        (LINES[:2], "fid", "needs 3 different places at least"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(points, metric, complaint):
+    with pytest.raises(BadRequest, match=complaint):
+        quality_laws(points, "ddim", metric=metric)

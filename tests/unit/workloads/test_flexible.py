@@ -1,0 +1,89 @@
+"""The sandwich rule, for devices of any width."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fleet.domain import Assignment
+from fleet.errors import BadRequest
+from workloads.diffusion import DiffusionWorkload
+from workloads.flexible import sandwich, widths
+from workloads.narrow import cut, parts_of
+from workloads.protocol import Shard
+
+ALL = Shard(0, 1)
+ASSIGNMENT = Assignment("run", 1, "device", "", 0, 0, 32, 32, "fp32", 1.0, 3, 11, 0.0)
+
+
+def ignore(step: int, loss: float | None) -> None:
+    pass
+
+
+def trained(workload: DiffusionWorkload, params, width: float = 1.0, steps: int = 3):
+    held = cut(params, parts_of(workload, width))
+    return workload.train(held, ALL, replace(ASSIGNMENT, width=width, train_steps=steps), ignore)
+
+
+@pytest.mark.parametrize(
+    ("channels", "divisor", "widest", "found"),
+    [
+        (32, 8, 1.0, (0.25, 0.5, 0.75, 1.0)),
+        (32, 4, 0.5, (0.25, 0.375, 0.5)),
+        (32, 8, 0.6, (0.25, 0.5, 0.6)),
+        (32, 8, 0.25, (0.25,)),
+        (32, 8, 0.125, (0.125,)),
+    ],
+)
+def test_widths_between_are_those_where_every_layer_keeps_its_share(channels, divisor, widest, found):
+    assert widths(channels, divisor, widest) == found
+
+
+def test_a_step_has_both_ends_and_any_one_between():
+    generator = torch.Generator().manual_seed(0)
+
+    drawn = {sandwich((0.25, 0.5, 0.75, 1.0), generator) for _ in range(40)}
+
+    assert drawn == {(0.25, 0.5, 1.0), (0.25, 0.75, 1.0)}
+
+
+def test_the_same_seed_gives_the_same_update_to_the_bit(flexible, weights):
+    first, second = trained(flexible, weights).update, trained(flexible, weights).update
+
+    assert all(np.array_equal(first[name], second[name]) for name in weights)
+
+
+def test_one_step_moves_what_a_narrow_call_uses_by_more_losses_than_the_rest(flexible, options, weights):
+    plain = options | {"training": options["training"] | {"flexible": False}}
+    alone = DiffusionWorkload(plain, None)
+
+    with_rule, without = trained(flexible, weights, steps=1), trained(alone, weights, steps=1)
+
+    assert not np.array_equal(with_rule.update["entry.weight"][:4], without.update["entry.weight"][:4])
+    assert np.abs(with_rule.update["exit.weight"]).min() > 0
+
+
+@pytest.mark.parametrize("width", [0.25, 0.5, 0.75])
+def test_a_narrow_device_trains_and_sends_its_part_only(flexible, weights, width):
+    update = trained(flexible, weights, width).update
+
+    assert {n: u.shape for n, u in update.items()} == {n: p.kept for n, p in parts_of(flexible, width).items()}
+    assert sum(u.nbytes for u in update.values()) < 1.2 * width**2 * sum(w.nbytes for w in weights.values())
+    assert np.abs(update["entry.weight"]).min() > 0
+
+
+def test_training_lowers_the_loss_at_every_width(flexible):
+    def losses(params):
+        return [trained(flexible, params, width, steps=1).loss for width in (0.25, 0.5, 0.75, 1.0)]
+
+    start = flexible.initial(1)
+    update = trained(flexible, start, steps=15).update
+    before, after = losses(start), losses({name: start[name] + update[name] for name in start})
+
+    assert all(a < 0.8 * b for a, b in zip(after, before, strict=True))
+
+
+def test_a_whole_model_for_a_narrow_device_is_refused(flexible, weights):
+    with pytest.raises(BadRequest, match="do not fit this network"):
+        flexible.train(weights, ALL, replace(ASSIGNMENT, width=0.5), ignore)
