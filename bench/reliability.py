@@ -106,8 +106,8 @@ allowed); the log's time never goes back; SQLite finds it whole; folded anew it 
 `SIGKILL` and `SIGSTOP` are the real signals. `no file can grow` is RLIMIT_FSIZE set on the running coordinator.
 Partition, delay, loss and reset are made by a relay on loopback, which can lose no bytes that TCP has taken: a
 loss is a stall of a retransmission timeout. The clock is that of a coordinator in the process of the script; the
-host's own is not touched. Where the script runs as root the coordinator's disk is a tmpfs that is filled and remounted
-read-only. Not tried: a disk that lies about having written, a power cut, and netem."""
+host's own is not touched. Where the script runs as root the coordinator's disk is a tmpfs that is filled and
+remounted read-only. Not tried: a disk that lies about having written, a power cut, and netem."""
 
 
 def main() -> None:
