@@ -138,6 +138,8 @@ def page(runs: list[Ran]) -> str:
                 f"{mean(fids):.2f} ({min(fids):.2f} to {max(fids):.2f}, n={len(fids)})",
                 "; ".join(f"{joules:,.0f} {what}" for what, joules in sorted(spent.items())),
                 f"{mean(r.wire_up_bytes for r in group):,.0f}",
+                f"{mean(r.seconds for r in group):,.0f} ({min(r.seconds for r in group):,.0f} to "
+                f"{max(r.seconds for r in group):,.0f})",
             )
         )
     return f"""# FID against bits
@@ -148,7 +150,10 @@ devices of one scope.
 
 ![FID against bits]({NAME}.svg)
 
-{table(["bits", "error feedback", "FID", "joules", "bytes up"], rows)}
+{table(["bits", "error feedback", "FID", "joules", "bytes up", "seconds"], rows)}
+
+Joules are of processor time and of idle time: where seconds differ that much, something else used the machine,
+and joules of one row do not compare with another's. FID and bytes do not depend on it.
 
 {verdict(groups)}
 
