@@ -208,17 +208,18 @@ def chance(found: dict[str, Group]) -> str:
     gap = mean(nearest.of(_moving)) - mean(mine.of(_moving))
     training = [t for g in found.values() for t in g.of(lambda r: sum(r.joules["training"].values()))]
     around = max(abs(t - mean(training)) for t in training)
-    said = f"""Of the others, {nearest.scheme} has the cheapest transfers: {gap:,.0f} J more a run than on-demand's, radio
-included, of {mean(mine.of(_whole)):,.0f} J in all. Training, the same steps in every run, came to {mean(training):,.0f} J
-and was off that by up to {around:,.0f} J by chance."""
+    said = f"""Of the others {nearest.scheme} has the cheapest transfers, {gap:,.0f} J more a run than on-demand's,
+radio included, of {mean(mine.of(_whole)):,.0f} J in all. Training, the same steps in every run, came to
+{mean(training):,.0f} J and was off that by up to {around:,.0f} J by chance."""
     if 0 < gap < around:
         said += f"""
-So totals of so few runs cannot tell the two apart, whichever sign they give; transfers and bytes can. For the bits to
-show in the total, a round would have to move {around / gap:.0f} times as much for the same training: a larger model,
-slower links, or fewer steps between uploads."""
+So totals of so few runs cannot tell the two apart, whichever sign they give; transfers and bytes can. For the bits
+to show in the total, a round would have to move {around / gap:.0f} times as much for the same training: a larger
+model, slower links, or fewer steps between uploads."""
     elif gap <= 0:
         said += """
-On-demand asks for as many bits or more there: with these tolerances it is no cheaper. They would have to be wider."""
+On-demand asks for as many bits or more there: with these tolerances it is no cheaper. They would have to be
+wider."""
     return said
 
 

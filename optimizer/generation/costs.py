@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import nnls
 
 from fleet.energy import EnergyReading, Quality, choose, total
 from fleet.kinds import DeviceKind
@@ -164,6 +163,8 @@ def _features(images: int, widths: Sequence[float]) -> np.ndarray:
 
 def _terms(samples: Sequence[BatchSample], values: np.ndarray, before: Terms) -> Terms:
     """Non-negative least squares of relative errors, thrice, with less weight on what lay far off before."""
+    from scipy.optimize import nnls  # takes a second, and a coordinator that starts again is waited for
+
     x = np.stack([_features(s.images, s.widths) for s in samples])
     guess = np.array([before.start, before.step, before.linear, before.square])
     guess = guess * float(np.median(values / (x @ guess)))
