@@ -16,6 +16,9 @@ WITHIN = 0.05
 POINT = 0.01
 """How far below the last accuracy at 32 bits a model counts as just as accurate."""
 
+SEEDS = 3
+"""How many of each scheme a comparison should have."""
+
 PUBLISHED = 0.53
 """[P] arXiv 2111.07911: joules saved against 32 bits, at the most."""
 
@@ -36,7 +39,12 @@ class Group:
         found = self.of(value)
         if len(found) == 1:
             return f"{found[0]:{form}}"
-        return f"{mean(found):{form}} ({min(found):{form}} to {max(found):{form}})"
+        return f"{mean(found):{form}} ({min(found):{form}} to {max(found):{form}}, n={len(found)})"
+
+    def more_than(self, other: "Group", value: Callable[[Ran], float]) -> float:
+        """How much more this scheme's value is than the other's, in the mean over the seeds that both have."""
+        theirs = {run.seed: value(run) for run in other.runs}
+        return mean(value(run) - theirs[run.seed] for run in self.runs if run.seed in theirs)
 
     def over(self, other: "Group", value: Callable[[Ran], float]) -> list[float]:
         """This scheme's value over the other's, seed by seed."""
@@ -56,12 +64,25 @@ def groups(runs: Sequence[Ran], workload: str) -> dict[str, Group]:
 
 def page(runs: Sequence[Ran]) -> str:
     """The whole page."""
-    parts = [HEAD, devices(runs)]
+    parts = [HEAD, *filter(None, [unfinished(runs)]), devices(runs)]
     for workload, section in (("diffusion", diffusion), ("classifier", classifier)):
         found = groups(runs, workload)
         if found:
             parts.append(section(found))
     return "\n\n".join(parts)
+
+
+def unfinished(runs: Sequence[Ran]) -> str:
+    """Which runs are missing for SEEDS seeds of every scheme; empty if none is."""
+    lacking = []
+    for workload in CHOSEN:
+        found = groups(runs, workload)
+        for scheme in (*FIXED[workload], CHOSEN[workload]):
+            count = len(found[scheme].runs) if scheme in found else 0
+            if count < SEEDS:
+                lacking.append(f"{workload} {scheme} {count}")
+    said = f"**Not finished.** {SEEDS} seeds of each scheme are meant; there are of " + ", ".join(lacking) + "."
+    return said if lacking else ""
 
 
 HEAD = """# On-demand bits and chosen precision against fixed ones
@@ -126,6 +147,10 @@ upload.
 - recall, coverage: {any_run.notes.get("recall", "")}
 
 {bits_sent(found)}
+
+The tolerances were set after a trial with seed 0, whose wider ones (20e-3, 8e-3, 6e-3, 5e-3) asked for 2, 3, 3 and
+3 bits, and whose FID was 1.058 times that of fp32: that on-demand holds its FID with this seed was chosen, not
+found.
 
 {verdict(found)}
 
@@ -204,8 +229,8 @@ def chance(found: dict[str, Group]) -> str:
     others = [g for g in found.values() if g is not mine]
     if mine is None or not others:
         return ""
-    nearest = min(others, key=lambda g: mean(g.of(_moving)))
-    gap = mean(nearest.of(_moving)) - mean(mine.of(_moving))
+    nearest = min(others, key=lambda g: g.more_than(mine, _moving))
+    gap = nearest.more_than(mine, _moving)
     training = [t for g in found.values() for t in g.of(lambda r: sum(r.joules["training"].values()))]
     around = max(abs(t - mean(training)) for t in training)
     said = f"""Of the others {nearest.scheme} has the cheapest transfers, {gap:,.0f} J more a run than on-demand's,

@@ -35,6 +35,7 @@ VIEWERS_MAY = frozenset(
         "/fleet.v1.Operator/ReplayRun",
         "/fleet.v1.Operator/GetArtifact",
         "/fleet.v1.Operator/ListRequests",
+        "/fleet.v1.Operator/GetQuality",
         "/fleet.v1.Administration/ListTokens",
     }
 )
