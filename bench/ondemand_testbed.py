@@ -6,6 +6,7 @@ needs nothing.
 """
 
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -93,6 +94,7 @@ def testbed(state: Path) -> Iterator[Bed]:
             local.down(state, purge=True)
             for group in groups.values():
                 _removed(group)
+    shutil.rmtree(state, ignore_errors=True)
 
 
 def _free_ports(count: int) -> list[int]:
