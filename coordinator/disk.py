@@ -1,6 +1,6 @@
 """What the kernel says when nothing can be written, and how much room there is."""
 
-import os
+import shutil
 from errno import EDQUOT, EFBIG, EIO, ENOSPC, EROFS
 from pathlib import Path
 
@@ -17,5 +17,4 @@ def in_trouble(error: BaseException) -> bool:
 
 def free_bytes(folder: Path) -> int:
     """Bytes that a process without special rights may still write below `folder`."""
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
+    return shutil.disk_usage(folder).free

@@ -7,7 +7,7 @@ do not notice. Devices nobody knows share one allowance, so that made-up names c
 import asyncio
 import inspect
 import math
-import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -159,8 +159,7 @@ class Use:
                 self.announced.pop(digest, None)
 
     def _allowed_bytes(self, blobs: BlobStore, largest_bytes: int) -> int:
-        disk = os.statvfs(blobs.folder)
-        share_bytes = int(self.limits.disk_share * disk.f_blocks * disk.f_frsize)
+        share_bytes = int(self.limits.disk_share * shutil.disk_usage(blobs.folder).total)
         return min(self.limits.updates_held * largest_bytes, share_bytes)
 
 

@@ -1,7 +1,7 @@
 """Whether an agent can do its work, as /readyz says: it is attached, its event loop turns, its disk has room."""
 
 import asyncio
-import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +30,7 @@ class Health:
     def checks(self) -> Checks:
         """What is wrong, by what was looked at. May be called from any thread."""
         behind_s = time.monotonic() - self._turned_s
-        disk = os.statvfs(self._state)
-        free_bytes = disk.f_bavail * disk.f_frsize
+        free_bytes = shutil.disk_usage(self._state).free
         short = f"{free_bytes >> 20} MiB are free, {LEAST_FREE_BYTES >> 20} are needed"
         return {
             "attached": None if self.attached() else "not attached to the coordinator",
