@@ -74,6 +74,7 @@ async def test_sigterm_ends_the_stream_and_the_process_with_exit_code_0(fleet, t
     await fleet.until(lambda: fleet.hellos, within_s=20)
     process.send_signal(signal.SIGTERM)
     code = await asyncio.wait_for(process.wait(), 10)
+    await fleet.until(lambda: fleet.ended)
     assert (code, fleet.ended, fleet.hellos[0].metrics_address.startswith("127.0.0.1:")) == (0, 1, True)
 
 
