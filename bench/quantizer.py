@@ -1,7 +1,8 @@
 """What quantising costs: speed beside a plain copy and bitsandbytes, memory, sizes, and how near the entropy.
 
-Speed: the sides take turns in one run of this script, so that what else the machine does hits all of them; ratios
-are of medians, and of the fastest turns in parentheses. decode writes into arrays that are there, as agents do;
+Speed: the sides take turns in one run of this script, so that what else the machine does hits all of them, with a
+rest after each: the threads of bitsandbytes' OpenMP go on spinning for a while. Ratios are of medians, and of the
+fastest turns in parentheses. decode writes into arrays that are there, as agents do;
 bitsandbytes has no such option on a CPU, so its memory is the allocator's: used again below 32 MiB, fresh pages
 above. Memory: the peak of a process of its own beyond what was there before the call. Entropy: updates of the
 diffusion workload trained here.
@@ -24,6 +25,7 @@ from quantizer import add_many_to, add_to, decode, encode, encode_to, read_heade
 
 SIZES = (1_000_000, 4_000_000, 16_000_000)
 UPDATES = 8
+REST_S = 0.02
 SHARES = {8: 25.1, 4: 12.7, 2: 6.5, 1: 3.3}
 ENTROPY_BITS = (2, 3, 4, 6, 8, 12)
 DEMO = ROOT / "experiments" / "demo.toml"
@@ -74,11 +76,13 @@ def speed(values: int, turns: int, seed: int) -> Speed:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for side in sides.values():
         side()
+    time.sleep(REST_S)
     for _ in range(turns):
         for name, side in sides.items():
             start = time.perf_counter()
             side()
             seconds[name].append(time.perf_counter() - start)
+            time.sleep(REST_S)
     return Speed(values, {name: Spread.of(samples) for name, samples in seconds.items()})
 
 

@@ -118,17 +118,21 @@ class Placed(Output):
         if not regions:
             return
 
+        crcs = [0] * len(regions)
+
         def one(i: int) -> None:
             offset, length = regions[i]
             region = np.frombuffer(self._whole, np.uint8, length, offset)
             data = work(i, lambda: region)
             if data is not region:
                 region[:] = data
+            crcs[i] = zlib.crc32(region.data)  # while it is in the cache of the thread that wrote it
 
         at_once(one, range(len(regions)))
-        end = sum(regions[-1])
-        self.crc = zlib.crc32(self._whole[self.at : end], self.crc)
-        self.at = end
+        for (offset, length), crc in zip(regions, crcs, strict=True):
+            self.crc = zlib.crc32(self._whole[self.at : offset], self.crc)
+            self.crc = zlib.crc32_combine(self.crc, crc, length)
+            self.at = offset + length
 
     def bytes(self) -> bytes:
         """What was written."""
