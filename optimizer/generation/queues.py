@@ -1,7 +1,8 @@
 """The queues of all servers as arrays (S, Q), so that a request looks at every place of every queue at once.
 
-Places are filled from the left; the keys of empty ones are inf. A queue is in the order of its keys, the deadline
-a batch had when it came; a batch that is joined keeps its place.
+Places are filled from the left; the keys of empty ones are inf. A queue is in the order of its keys: the deadline
+a batch had when it came, where that was its place, else as near to it as the place allows. A batch that is joined
+keeps its place.
 """
 
 from dataclasses import dataclass
@@ -54,29 +55,26 @@ class Queues:
 
     def room(self, deadline: np.ndarray, loading: np.ndarray) -> np.ndarray:
         """Seconds (S,) that a new batch due at `deadline` (S,) may take after `loading` (S,); may be < 0."""
-        begin, later = self._begin, np.full(deadline.shape, np.inf)
-        last = begin
-        if self.used.shape[1]:
-            every, count = np.arange(deadline.size), (self._key <= deadline[:, None]).sum(axis=1)
-            begin = np.where(count > 0, self.finish[every, count - 1], begin)
-            width = self.used.shape[1]
-            later = np.where(count < width, self._spare[every, np.minimum(count, width - 1)], np.inf)
-            first = self._spare[:, 0]  # loading puts off everybody
-            late = (loading > 0) & (first < loading)
-            later = np.where(late, -np.inf, later)
-            last = np.where(late, np.inf, np.maximum(self._begin, self.finish.max(axis=1)))
-        return np.asarray(np.maximum(np.minimum(deadline - begin, later), deadline - last) - loading)
+        starts, spare = self._places()
+        most = np.minimum(deadline[:, None] - starts, spare).max(axis=1)
+        return np.asarray(np.where(self._puts_off(loading), -np.inf, most - loading))
 
     def soonest(self, seconds: np.ndarray, loading: np.ndarray) -> np.ndarray:
         """When a batch of `seconds` (S,) could have computed at the soonest without making anybody late."""
-        first = np.where(self._spare[:, 0] >= loading, 0, np.inf) if self.used.shape[1] else 0.0
+        starts, spare = self._places()
+        start = np.where(spare - loading[:, None] >= seconds[:, None], starts, np.inf).min(axis=1)
+        return np.asarray(np.where(self._puts_off(loading), np.inf, start + loading + seconds))
+
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """When each place of a queue begins, and what those behind it have to spare, both (S, Q + 1)."""
+        nobody = np.full((self._begin.size, 1), np.inf)
         starts = np.column_stack([self._begin, np.where(self.used, self.finish, np.inf)])
-        spare = np.column_stack([self._spare, np.full(seconds.size, np.inf)])
-        key = np.column_stack([self._key, np.full(seconds.size, np.inf)])
-        ready = starts + (loading + seconds)[:, None]
-        can = (spare >= (seconds + loading)[:, None]) & (key > ready + CLOSE)  # who is due before goes before
-        start = np.where(can, starts, np.inf).min(axis=1)
-        return np.asarray(start + loading + seconds + first)
+        return starts, np.column_stack([self._spare, nobody])
+
+    def _puts_off(self, loading: np.ndarray) -> np.ndarray:
+        """Where `loading` (S,), which puts off everybody, would make somebody late."""
+        first = self._spare[:, 0] if self.used.shape[1] else np.inf
+        return np.asarray((loading > 0) & (first < loading))
 
     def delay(self, at: int, seconds: float) -> None:
         """The whole queue of a server begins later."""
@@ -92,14 +90,20 @@ class Queues:
         self._put(at, place, point, requests, seconds, deadline, wanted, key)
 
     def insert(self, at: int, point: int, request: Request, seconds: float, deadline: float) -> None:
-        """Puts a batch of one request where its deadline belongs; at the end if only there nobody is late."""
-        place, count = int((self._key[at] <= deadline).sum()), len(self._requests[at])
-        key = deadline
-        if place < count:
-            begin = self.finish[at, place - 1] if place else self._begin[at]
-            if seconds > min(deadline - begin, self._spare[at, place]) + CLOSE:
-                place, key = count, max(deadline, self._key[at, count - 1])
-        self._put(at, place, point, (request,), seconds, deadline, request.quality, key)
+        """Puts a batch of one request where its deadline belongs; if somebody were late then, at the last place
+        where nobody is.
+        """
+        count = len(self._requests[at])
+        place = int((self._key[at, :count] <= deadline).sum())
+        starts = np.append(self._begin[at], self.finish[at, :count])
+        fits = np.minimum(deadline - starts, np.append(self._spare[at, :count], np.inf)) >= seconds - CLOSE
+        if not fits[place] and fits.any():
+            place = int(np.flatnonzero(fits)[-1])
+        before = self._key[at, place - 1] if place else -np.inf
+        after = self._key[at, place] if place < count else np.inf
+        self._put(
+            at, place, point, (request,), seconds, deadline, request.quality, min(max(deadline, before), after)
+        )
 
     def join(self, at: int, place: int, point: int, request: Request, seconds: float, deadline: float) -> None:
         """Adds a request to a batch, which then takes `seconds` as `point`."""

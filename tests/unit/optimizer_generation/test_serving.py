@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet.errors import BadRequest
@@ -108,6 +108,7 @@ def test_one_request_on_an_empty_fleet_takes_the_fewest_joules_there_are(
 
 
 @given(seeds)
+@example(23988)  # a deadline a little later changes its place in the queue
 def test_what_a_refusal_offers_instead_is_accepted(laws, crowd, seed):
     asked, fleet = crowd(seed, requests=12, within=(0.1, 1.5))
     known = laws(seed)
