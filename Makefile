@@ -22,9 +22,10 @@ check: install proto-check dashboards-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n auto tests/unit tests/scenarios
+	$(BIN)/pytest -q -n auto -m "not slow" tests/unit tests/scenarios
 
 test: check
+	$(BIN)/pytest -q -n auto -m slow tests/unit tests/scenarios
 	$(BIN)/pytest -q -n auto --hypothesis-profile=full tests/unit/optimizer tests/unit/energy tests/unit/meterd/test_shares.py tests/unit/fleet
 	$(BIN)/pytest -q tests/histories tests/system
 	$(BIN)/pytest -q tests/containers

@@ -13,6 +13,8 @@ import pytest
 from cli import local
 from fleet.errors import AddressInUse, BadRequest, Unreachable, WattbedError
 
+pytestmark = pytest.mark.slow
+
 COORDINATOR = """
 import os, pathlib, time
 from concurrent.futures import ThreadPoolExecutor

@@ -13,6 +13,8 @@ from fleet.domain import Quality, RunReport
 from fleet.experiment import read
 from fleet.v1 import operator_pb2
 
+pytestmark = pytest.mark.slow
+
 Wattbed = Callable[..., Any]
 GREEDY = """
 name = "x"

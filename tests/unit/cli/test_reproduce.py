@@ -3,9 +3,12 @@
 import csv
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from cli.app import app
+
+pytestmark = pytest.mark.slow
 
 
 def invoke(*arguments):

@@ -10,6 +10,8 @@ from cli.app import app
 from optimizer.generation.quality import as_numbers
 from optimizer.reproduce_service import assumed_laws
 
+pytestmark = pytest.mark.slow
+
 
 def invoke(*arguments):
     return CliRunner().invoke(app, ["reproduce", *map(str, arguments)])

@@ -11,6 +11,8 @@ import pytest
 from edge_agent.__main__ import read
 from fleet.errors import BadRequest
 
+pytestmark = pytest.mark.slow
+
 GOOD = {
     "WATTBED_COORDINATOR": "127.0.0.1:1",
     "WATTBED_DEVICE": "pi-1",

@@ -20,6 +20,8 @@ from fleet.calibration_plans import plan
 from fleet.domain import EnergyReading, Phase, PhaseMeasured, Quality
 from fleet.errors import DataMissing, StrangerUpdate, Unreachable
 
+pytestmark = pytest.mark.slow
+
 PLAN = replace(
     plan(), workload="recorded", options_json="{}", widths=(1.0,), precisions=("fp32",), bits=(8,),
     repeats=1, window_s=0.01, warm_up_s=0.0, idle_s=0.02, cool_down_s=0.0,

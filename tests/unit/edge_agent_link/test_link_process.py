@@ -14,6 +14,8 @@ from edge_agent.link.relay import Port
 from fleet.errors import BadRequest
 from fleet.kinds import kind
 
+pytestmark = pytest.mark.slow
+
 GOOD = {"WATTBED_UPSTREAM": "coordinator:50551", "WATTBED_RELAYS": "raspberry-pi-5=0.0.0.0:50561"}
 
 

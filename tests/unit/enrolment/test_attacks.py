@@ -32,6 +32,8 @@ from fleet.identity import Role, new_key, parse_token
 from fleet.tls import Credentials, key_pem, pem
 from fleet.v1 import enrolment_pb2, fleet_pb2, operator_pb2
 
+pytestmark = pytest.mark.slow
+
 KIND = "mini-pc-n100"
 
 

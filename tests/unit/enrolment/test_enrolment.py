@@ -27,6 +27,8 @@ from fleet.identity import COORDINATOR_NAME, parse_token
 from fleet.tls import host_and_port
 from fleet.v1 import enrolment_pb2, operator_pb2
 
+pytestmark = pytest.mark.slow
+
 KIND = "mini-pc-n100"
 
 

@@ -17,6 +17,8 @@ from optimizer.ondemand.allocate import allocate, energy
 from optimizer.ondemand.bandwidth import share
 from optimizer.ondemand.problem import Devices, Infeasible
 
+pytestmark = pytest.mark.slow
+
 CYCLES = 25 * 128 * 3 * 6.222e9 / 512
 NOISE = 10 ** (-174 / 10) / 1000
 

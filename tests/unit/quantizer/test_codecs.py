@@ -8,6 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from quantizer import NAMES, PayloadError, codec, decode, encode
 
+pytestmark = pytest.mark.slow
+
 F32_MAX = float(np.finfo(np.float32).max)
 SETTINGS = [(name, bits) for name in NAMES for bits in codec(name).bits if bits in (1, 2, 3, 4, 5, 8, 11, 16, 32)]
 LIMITS = {"float16": 65504.0, "bfloat16": 3.38e38}

@@ -26,6 +26,8 @@ from quantizer import (
     read_header,
 )
 
+pytestmark = pytest.mark.slow
+
 DOC = Path(__file__).parents[3] / "docs" / "wire.md"
 EVERY = [(name, bits) for name in NAMES for bits in codec(name).bits if bits in (1, 2, 3, 4, 7, 8, 12, 16, 32)]
 

@@ -16,6 +16,8 @@ from coordinator.server import run
 from fleet.domain import Heartbeat
 from fleet.errors import BadRequest, BrokenArchive
 
+pytestmark = pytest.mark.slow
+
 
 @contextlib.asynccontextmanager
 async def serving(settings, coordinator_class):

@@ -24,6 +24,8 @@ from fleet.errors import (
 from fleet.v1 import fleet_pb2, operator_pb2
 from quantizer import encode
 
+pytestmark = pytest.mark.slow
+
 
 def named(payload):
     return payload, sha256(payload).hexdigest()

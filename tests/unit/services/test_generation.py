@@ -32,6 +32,8 @@ from fleet.generation import (
 from fleet.images import pack, unpack
 from fleet.v1 import fleet_pb2, operator_pb2
 
+pytestmark = pytest.mark.slow
+
 ABLE = Capabilities("mini-pc-n100", "cpu", 4, 1 << 30, "x86_64", "0", model_storage_bytes=1 << 30)
 RECIPE = Recipe((1.0, 0.5), "ddim")
 

@@ -20,6 +20,8 @@ from fleet.errors import BadRequest, CorruptUpdate, TooMany, TooMuch, TooSlow, W
 from fleet.v1 import fleet_pb2, operator_pb2
 from quantizer import decode, encode
 
+pytestmark = pytest.mark.slow
+
 METHODS = {
     "Attach": "stream_stream", "StatBlob": "unary_unary", "GetBlob": "unary_stream", "PutBlob": "stream_unary",
     "GetFiller": "unary_stream", "PutFiller": "stream_unary",

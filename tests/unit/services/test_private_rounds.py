@@ -21,6 +21,8 @@ from fleet.v1 import operator_pb2
 from quantizer import decode
 from workloads.noop import NoopWorkload
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("a", "b", "c")
 ROUND = {"mode": "sync", "min_devices": 3, "devices": 3, "quorum": 2, "deadline_s": 60, "lost_after_s": 0.5}
 EXPERIMENT = {"workload": {"name": "noop", "options": {"model_bytes": 4000, "tensors": 2}}}

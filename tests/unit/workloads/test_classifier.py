@@ -14,6 +14,8 @@ from workloads.classifier import ClassifierWorkload
 from workloads.classifier_net import ConvNet, settle
 from workloads.protocol import Shard, Sized
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = Path(__file__).parents[3] / "experiments" / "classifier.toml"
 OPTIONS: dict[str, Any] = {
     "dataset": "digits",

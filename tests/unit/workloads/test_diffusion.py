@@ -18,6 +18,8 @@ from workloads.diffusion import DiffusionWorkload, Options, network_of
 from workloads.protocol import Shard
 from workloads.unet import macs
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 OPTIONS: dict[str, Any] = {
     "dataset": "digits",

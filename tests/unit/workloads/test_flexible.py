@@ -13,6 +13,8 @@ from workloads.flexible import sandwich, widths
 from workloads.narrow import cut, parts_of
 from workloads.protocol import Shard
 
+pytestmark = pytest.mark.slow
+
 ALL = Shard(0, 1)
 ASSIGNMENT = Assignment("run", 1, "device", "", 0, 0, 32, 32, "fp32", 1.0, 3, 11, 0.0)
 

@@ -7,6 +7,8 @@ from PIL import Image
 
 from workloads import data, features, quality
 
+pytestmark = pytest.mark.slow
+
 
 def cloud(n: int, seed: int, centre: float = 0.0, spread: float = 1.0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)

@@ -5,6 +5,8 @@ from fleet.errors import BadExperiment, BadRequest
 from workloads import sampling
 from workloads.narrow import cut, parts_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(options, weights) -> sampling.Model:

@@ -4,6 +4,8 @@ import torch
 from workloads.narrow import cut
 from workloads.unet import UNet, held, kept, macs, parameters
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def net() -> UNet:
