@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
 from statistics import quantiles
 
 import psutil
@@ -32,7 +33,9 @@ from fleet.domain import Phase
 HZ = 10.0
 ZONES = ("package-0", "dram", "core", "package-1", "dram", "core")
 AGENTS = (1, 8)
-PACE_S = 0.02
+PACE_S = 0.1
+"""Between two windows of an agent, on average; half of it inside, each drawn from half to one and a half."""
+
 MOST_CORES = 0.01
 MOST_EDGE_S = 0.001
 MOST_RUNTIME = 0.005
@@ -48,8 +51,8 @@ class Size:
     repeats: int
 
 
-FULL = Size(10.0, 1000, 5)
-QUICK = Size(2.0, 200, 2)
+FULL = Size(10.0, 600, 5)
+QUICK = Size(2.0, 100, 2)
 
 
 @dataclass(frozen=True)
@@ -107,20 +110,20 @@ def tree() -> Iterator[Path]:
                 os.close(file)
 
 
-def edges(meter: DeviceMeter, windows: int) -> Edges:
+def edges(meter: DeviceMeter, windows: int, seed: int = 0) -> Edges:
     """Marks `windows` windows, a little apart, as a device would."""
-    begins, ends = [], []
+    begins, ends, random = [], [], Random(seed)
     for _ in range(windows):
         began_s = time.perf_counter()
         window = meter.phase(Phase.TRAIN, lambda _: None)
         window.__enter__()
         inside_s = time.perf_counter()
-        time.sleep(PACE_S / 2)
+        time.sleep(PACE_S / 2 * random.uniform(0.5, 1.5))
         leaving_s = time.perf_counter()
         window.__exit__(None, None, None)
         begins.append(inside_s - began_s)
         ends.append(time.perf_counter() - leaving_s)
-        time.sleep(PACE_S / 2)
+        time.sleep(PACE_S / 2 * random.uniform(0.5, 1.5))
     (begin_p50, begin_p99), (end_p50, end_p99) = (
         (q[49], q[98]) for q in (_percentiles(begins), _percentiles(ends))
     )
@@ -208,7 +211,7 @@ def be_agent(socket: Path, name: str, windows: int) -> None:
     meter = RemoteMeter(socket, name, (), lambda _: Meter([]), 10.0)
     print("joined" if meter.sources else "lost", flush=True)
     sys.stdin.readline()
-    print(json.dumps(asdict(edges(meter, windows))))
+    print(json.dumps(asdict(edges(meter, windows, seed=sum(name.encode())))))
     meter.close()
 
 
@@ -312,9 +315,9 @@ def report(sampler: Spread, slower: Spread, inside: Edges, daemons: list[Daemon]
 {HZ:g} samples a second of {len(ZONES)} counters (two packages with memory and cores), all in files. Processors:
 CPU seconds per second, as median (smallest to largest, repetitions), with nobody at work. With a daemon, begin
 and end are round trips of an agent process, each of which reads all counters; of several agents at once the
-worst is shown. Agents mark a window every {PACE_S * 1e3:g} ms, far more often than a device does. Whoever
-marks an edge waits for a processor when all are busy: the load is at the foot of this page, and everything here
-ran at nice {os.nice(0)}.
+worst is shown. Agents mark a window every {PACE_S * 1e3:g} ms or so, each at times of its own and far more
+often than a device does. Whoever marks an edge waits for a processor when all are busy: the load is at the foot
+of this page, and everything here ran at nice {os.nice(0)}.
 
 {costs}
 

@@ -6,6 +6,7 @@ when that failed or an address is taken; 2 when the environment is wrong.
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -132,6 +133,7 @@ async def run(environment: Environment) -> None:
     if environment.metrics is not None:
         log.info("metrics on port %d", serve([HostCollector(host)], *environment.metrics))
     desk = LeverDesk(board)
+    gc.freeze()  # what is here stays: looking through it again would hold up a mark for milliseconds
     daemon = Daemon(host, desk, environment.metrics is not None, cpu_usage.cgroup_devices())
     try:
         await Server(daemon, environment.socket).run(stop, environment.hz)
