@@ -32,6 +32,11 @@ def probe(sysfs: Path | None = None, procfs: Path | None = None, start: Run = ru
     return Probe(tuple(found["sources"]), tuple(found["rejected"]))
 
 
+def any_counter() -> bool:
+    """Whether this host has anything but the model of an agent to measure energy with."""
+    return bool(probe().sources)
+
+
 def record(
     file: Path, seconds: float, hertz: float, sysfs: Path | None, procfs: Path | None, start: Run = run
 ) -> str:

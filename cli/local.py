@@ -21,13 +21,14 @@ from pathlib import Path
 
 import psutil
 
-from cli import credentials
+from cli import credentials, energy_process
 from cli.client import Operator
 from fleet.errors import AddressInUse, BadRequest, Unreachable, WattbedError
 from fleet.tls import read_bundle
 
 FILE = "testbed.json"
 COORDINATOR = "coordinator"
+METER = "meter"
 TOKEN = "join-token"
 LOOPBACK = "127.0.0.1"
 GRPC_PORT = 50551
@@ -115,8 +116,11 @@ def specs(
     agents: int,
     data: Path | None,
     tls: bool = False,
+    meter: bool = False,
 ) -> tuple[Spec, ...]:
-    """A coordinator and `agents` agents named agent-1.., whose kinds go round `kinds`."""
+    """A coordinator, the host's meter if one is wanted, and `agents` agents named agent-1.., whose kinds go round
+    `kinds`.
+    """
     token = state / COORDINATOR / TOKEN
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = {} if data is None else {"WATTBED_DATA": str(data.resolve())}
@@ -127,6 +131,9 @@ def specs(
         **({"WATTBED_TLS": "on", "WATTBED_TESTBED_TOKEN": str(token)} if tls else {}),
     }
     wanted = [Spec(COORDINATOR, "coordinator", facts | shared)]
+    metered = {"WATTBED_METER": str(state / METER / "meter.sock")} if meter else {}
+    if meter:
+        wanted.append(Spec(METER, "edge_agent.meterd", {"WATTBED_STATE": str(state / METER)} | metered))
     for number, kind in enumerate(islice(cycle(kinds), agents), start=1):
         name = f"agent-{number}"
         facts = {
@@ -136,6 +143,7 @@ def specs(
             "WATTBED_STATE": str(state / name),
             "WATTBED_THREADS": str(max(1, cores // agents)),
             **({"WATTBED_TOKEN_FILE": str(token)} if tls else {}),
+            **metered,
         }
         wanted.append(Spec(name, "edge_agent", facts | shared))
     return tuple(wanted)
@@ -165,10 +173,13 @@ def up(
     tls: bool = False,
     ready_timeout_s: float = READY_TIMEOUT_S,
     each: Callable[[Spec], Spec] = lambda spec: spec,
+    counters: Callable[[], bool] = energy_process.any_counter,
 ) -> tuple[Testbed, tuple[str, ...]]:
     """The testbed as asked, every agent attached, and the names of what had to be started for it.
 
-    `each` may give a process more facts, or another way to be started.
+    `each` may give a process more facts, or another way to be started. Where `counters` finds energy counters on
+    this host and there is more than one agent, a meter shares them out: an agent that read them itself would take
+    the others' joules for its own.
 
     What runs already is left alone; BadRequest if it runs otherwise than asked. When anything fails,
     whatever this call started is ended again. A port of None: the one used before, else the standard one.
@@ -176,7 +187,8 @@ def up(
     state = state.resolve()
     before = load(state)
     address, http_address = _addresses(before, port, http_port)
-    wanted = tuple(map(each, specs(state, address, http_address, kinds, agents, data, tls)))
+    meter = agents > 1 and counters()
+    wanted = tuple(map(each, specs(state, address, http_address, kinds, agents, data, tls, meter)))
     alive = {p.name: p for p in before.alive} if before else {}
     _agree(wanted, alive)
     missing = tuple(s for s in wanted if s.name not in alive)
@@ -263,7 +275,7 @@ def _take_credentials(coordinator: Running, timeout_s: float) -> None:
 
 async def _ready(testbed: Testbed, timeout_s: float) -> None:
     """Waits until the coordinator is healthy and every agent attached; raises when one ends or time is up."""
-    agents = {p.name for p in testbed.processes if p.name != COORDINATOR}
+    agents = {p.name for p in testbed.processes} - {COORDINATOR, METER}
     waiting = f"the coordinator to answer at {testbed.address}"
     clock = asyncio.get_running_loop().time
     give_up_at = clock() + timeout_s
@@ -312,7 +324,7 @@ def down(state: Path, *, purge: bool = False, grace_s: float = GRACE_S) -> tuple
     if not purge:
         save(state, replace(testbed, processes=()))
         return ended
-    for folder in ("logs", COORDINATOR, *(p.name for p in state.glob("agent-*"))):
+    for folder in ("logs", COORDINATOR, METER, *(p.name for p in state.glob("agent-*"))):
         shutil.rmtree(state / folder, ignore_errors=True)
     (state / FILE).unlink()
     if not any(state.iterdir()):

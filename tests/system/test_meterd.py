@@ -1,5 +1,6 @@
 """The meter of a host as a process of its own: real sockets, real CPU time, real SIGKILLs, a fake sysfs."""
 
+import asyncio
 import os
 import re
 import signal
@@ -8,15 +9,18 @@ import sys
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 
 import pytest
 
+from cli import local, report
+from cli.run import start
 from edge_agent.energy.cpu_usage import host_busy_seconds
 from edge_agent.energy.meter import Meter
 from edge_agent.energy.remote import RemoteMeter
 from edge_agent.meterd import messages
 from edge_agent.meterd.link import Link, MeterLost
-from fleet.domain import Phase
+from fleet.domain import Phase, Quality
 
 WATTS_PER_CORE = 20.0
 IDLE_WATTS = 5.0
@@ -175,7 +179,7 @@ from pathlib import Path
 from edge_agent.energy.meter import Meter
 from edge_agent.energy.remote import RemoteMeter
 from edge_agent.levers.remote import RemoteLevers
-from fleet.domain import Phase
+from fleet.domain import Phase, Quality
 socket, name = Path(sys.argv[1]), sys.argv[2]
 levers = RemoteLevers(socket, name)
 print(levers.set("cpufreq", 1e9).applied, flush=True)
@@ -296,3 +300,25 @@ def test_check_says_whether_a_meter_answers(meterd):
 def test_a_wrong_environment_is_exit_code_2_and_one_line(tmp_path):
     ended = Meterd(tmp_path, tmp_path).run(WATTBED_METRICS="9465")
     assert (ended.returncode, ended.stderr) == (2, "meterd: WATTBED_METRICS = '9465': not host:port\n")
+
+
+def test_agents_of_a_local_testbed_share_the_counters_of_their_host(tree, lone):
+    def dressed(spec):
+        facts = {"WATTBED_HOST_SYS": str(tree)} if spec.name == local.METER else {}
+        return replace(spec, facts=spec.facts | facts)
+
+    state = lone.folder / "testbed"
+    asked = {"agents": 2, "kinds": ["mini-pc-n100"], "data": None, "port": 0, "http_port": 0}
+    testbed, started = local.up(state, **asked, each=dressed, counters=lambda: True)
+    try:
+        run = start(lone.noop("shared", model_bytes=100_000, devices=2, rounds=2), testbed.address)
+        until(
+            lambda: asyncio.run(report.fetch(testbed.address, run, with_grids=False))[0].run.phase == "completed"
+        )
+        found, _ = asyncio.run(report.fetch(testbed.address, run, with_grids=False))
+    finally:
+        local.down(state)
+    readings = [r for x in found.rounds for d in x.devices for p in d.phases for r in p.readings]
+    assert local.METER in started
+    assert {(r.source, r.quality) for r in readings} == {("rapl:package-0", Quality.DERIVED)}
+    assert sum(r.joules for r in readings if r.joules is not None) > 0

@@ -65,7 +65,14 @@ def up(
     state: Path, agents: int = 2, port: int = 0, timeout_s: float = 20.0
 ) -> tuple[local.Testbed, tuple[str, ...]]:
     return local.up(
-        state, agents=agents, kinds=["a", "b"], data=None, port=port, http_port=0, ready_timeout_s=timeout_s
+        state,
+        agents=agents,
+        kinds=["a", "b"],
+        data=None,
+        port=port,
+        http_port=0,
+        ready_timeout_s=timeout_s,
+        counters=lambda: False,
     )
 
 
@@ -174,3 +181,9 @@ def test_agents_take_turns_at_the_kinds_and_share_the_cores(tmp_path: Path) -> N
     agents = local.specs(tmp_path, "h:1", "h:2", ["a", "b"], 3, None)[1:]
     threads = {s.facts["WATTBED_THREADS"] for s in agents}
     assert ([s.facts["WATTBED_KIND"] for s in agents], len(threads)) == (["a", "b", "a"], 1)
+
+
+def test_where_there_are_counters_all_agents_ask_one_meter(tmp_path: Path) -> None:
+    _, meter, *agents = local.specs(tmp_path, "h:1", "h:2", ["a"], 2, None, meter=True)
+    assert (meter.name, meter.module) == ("meter", "edge_agent.meterd")
+    assert {a.facts["WATTBED_METER"] for a in agents} == {meter.facts["WATTBED_METER"]}
