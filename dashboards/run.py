@@ -99,11 +99,12 @@ def _quality() -> list[AnyPanel]:
             steps=True,
         ),
         lines(
-            "Recall and coverage",
-            "Latest evaluation of the model: the share of real images that lie among the generated ones (recall) "
-            "and that have one near (coverage). Higher is more diverse.",
+            "Recall, coverage and accuracy",
+            "Latest evaluation of the model. Of images: the share of real ones that lie among the generated "
+            "(recall) and that have one near (coverage); higher is more diverse. Of a classifier: the share it "
+            "gets right.",
             units.PercentUnit,
-            Query(of_run('wattbed_model_quality{metric=~"recall|coverage"}'), "{{metric}}"),
+            Query(of_run('wattbed_model_quality{metric=~"recall|coverage|accuracy"}'), "{{metric}}"),
             steps=True,
         ),
         lines(
