@@ -74,7 +74,7 @@ def effects(state: "State") -> Iterator[GenerationEffect]:
             yield PushBatch(device.name, device.session, head.batch.batch)
     for name, models in now.kept.items():
         device = state.devices.get(name)
-        if device and device.session:
+        if device and device.session and name not in state.register.drained:
             yield PushKept(name, device.session, models)
     if now.asked_since and state.now_s >= now.reviewed_at_s + REVIEW_S:
         yield ReviewModels(now.reviewed_at_s)
@@ -108,7 +108,10 @@ def _wants_a_plan(state: "State") -> bool:
 
 
 def _is_anybody_here(state: "State") -> bool:
-    return any(d.session and d.capabilities.model_storage_bytes for d in state.devices.values())
+    drained = state.register.drained
+    return any(
+        d.session and d.capabilities.model_storage_bytes and d.name not in drained for d in state.devices.values()
+    )
 
 
 def _is_begun(state: "State", asked: Asked) -> bool:

@@ -120,14 +120,16 @@ class Serving:
 def serving(
     state: State, book: Book, costs_of: Mapping[str, Mapping[str, BatchCost]], now_s: float
 ) -> dict[str, Serving]:
-    """Who may serve now, by name: here, with room for models, and neither training nor being calibrated."""
+    """Who may be given batches now, by name: here, with room for models, not drained, neither training nor being
+    calibrated.
+    """
     training = {name for run in state.runs.values() for name in run.outstanding}
     found = {}
     for name in sorted(state.devices):
         device = state.devices[name]
         if device.session is None or not device.capabilities.model_storage_bytes:
             continue
-        if name in training or name in state.calibrating:
+        if name in training or name in state.calibrating or name in state.register.drained:
             continue
         queue = state.generations.queue(name)
         begun = [p for p in queue if p.began_at_s is not None]

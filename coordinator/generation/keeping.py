@@ -25,7 +25,7 @@ def review(state: State, now_s: float, since_s: float) -> list[Event]:
     events: list[Event] = []
     for name, device in sorted(state.devices.items()):
         storage_bytes = device.capabilities.model_storage_bytes
-        if device.session is None or not storage_bytes:
+        if device.session is None or not storage_bytes or name in state.register.drained:
             continue
         models = chosen([now.models[m] for m in ranked], storage_bytes)
         if models != now.kept.get(name, ()):

@@ -324,7 +324,8 @@ class Placing:
         }
         named = where.get(request.where, "a device that generates")
         return (
-            f"{named} is not here, trains, is being calibrated, or has no room for {asked.model.size_bytes} bytes"
+            f"{named} is not here, trains, is being calibrated, is drained, or has no room for "
+            f"{asked.model.size_bytes} bytes"
         )
 
     def _refuse(self, asked: Asked, reason: str, feasible: Feasible | None) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator.enrolment.events import DeviceDrained
 from coordinator.events import (
     BatchEnded,
     BatchMeasured,
@@ -98,6 +99,9 @@ class Fleet:
     def detach(self, name):
         session = self.state.devices[name].session
         self.tell(DeviceDetached(self.now_s, name, session, "the stream was cut"))
+
+    def drain(self, name, drained=True):
+        self.tell(DeviceDrained(self.now_s, name, drained))
 
     def restart(self):
         self.tell(CoordinatorStarted(self.now_s, "0"))

@@ -3,8 +3,11 @@
 from dataclasses import replace
 
 from coordinator.events import ModelsKept
+from coordinator.generation.due import PushKept
 from coordinator.generation.keeping import chosen, remembered, review
 from coordinator.generation.state import Generations
+from coordinator.machine import todo
+from coordinator.machine.enrolment import Register
 from coordinator.machine.state import Device, State
 from fleet.domain import Capabilities
 from fleet.generation import ModelRef
@@ -39,6 +42,13 @@ def test_what_nobody_asks_for_any_more_is_forgotten():
 def test_a_device_without_room_for_models_is_told_nothing():
     without = state({A: 1}, storage_bytes=None)
     assert [type(e).__name__ for e in review(without, 60.0, 0.0)] == ["ModelsReviewed"]
+
+
+def test_a_drained_device_is_told_to_keep_nothing_more():
+    before = state({A: 5}, kept={"d": (B,)})
+    drained = replace(before, register=Register(drained=frozenset({"d"})))
+    assert [type(e).__name__ for e in review(drained, 60.0, 0.0)] == ["ModelsReviewed"]
+    assert [PushKept("d", "s", (B,)) in todo(state) for state in (before, drained)] == [True, False]
 
 
 def test_a_model_that_fits_nowhere_leaves_its_room_to_others():

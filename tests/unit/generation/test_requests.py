@@ -212,6 +212,31 @@ def test_a_device_that_trains_or_has_no_room_serves_nothing(fleet):
     assert fleet.status("r1") == ["refused"]
 
 
+def test_a_drained_device_finishes_what_is_in_its_queue_and_is_given_no_further_request(fleet):
+    fleet.attach("a", "b")
+    for name in ("begun", "queued"):
+        fleet.ask(name, where="device", device="a")
+    fleet.drain("a")
+    for name in ("first", "second"):
+        fleet.ask(name)
+    fleet.ask("asked for it", where="device", device="a")
+    fleet.run(seconds_of, until_s=fleet.now_s + 60)
+    names = ("begun", "queued", "first", "second", "asked for it")
+    assert fleet.status(*names) == ["served"] * 4 + ["refused"]
+    assert [fleet.book.report(n).placement.device for n in names[:4]] == ["a", "a", "b", "b"]
+
+
+def test_a_request_that_lost_its_device_waits_for_one_that_is_not_drained(fleet):
+    fleet.attach("a", "b")
+    fleet.drain("b")
+    fleet.ask("r1")
+    fleet.detach("a")
+    fleet.tick(102.0)
+    assert (fleet.begun(), fleet.status("r1")) == ([], ["waiting"])
+    fleet.drain("b", drained=False)
+    assert [b.device for b in fleet.begun()] == ["b"]
+
+
 def test_a_request_of_a_device_stays_there_or_goes_to_an_edge_server(fleet):
     fleet.attach("mine", "others")
     fleet.attach("edge", place="edge")
