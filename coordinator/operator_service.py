@@ -21,6 +21,7 @@ from coordinator.machine.calibration import is_known_as, is_pending
 from coordinator.sessions import Sessions
 from coordinator.shelves import Shelves
 from coordinator.store import Store
+from coordinator.widths import check_widths
 from fleet import wire
 from fleet.calibration import CalibrationPlan, CalibrationProgress
 from fleet.calibration_plans import check as check_plan
@@ -92,8 +93,10 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         except json.JSONDecodeError as error:
             raise BadExperiment(f"the experiment is not JSON: {error}") from error
         experiment = parse(Experiment, values, where="experiment")
-        load_policy(experiment.policy.name, experiment.policy.options)
-        await asyncio.to_thread(self._effects.workload(experiment).check)
+        policy = load_policy(experiment.policy.name, experiment.policy.options)
+        workload = self._effects.workload(experiment)
+        await asyncio.to_thread(check_widths, workload, policy, experiment)
+        await asyncio.to_thread(workload.check)
         name = f"{experiment.name}-{len(self._loop.state.runs) + 1}"
         await self._loop.submit(RunStarted(self._loop.now_s(), name, request.idempotency_key, experiment))
         return operator_pb2.StartRunResponse(run=name)

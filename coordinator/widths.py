@@ -12,8 +12,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from fleet.errors import PlanFailed
+from fleet.errors import BadExperiment, PlanFailed
 from fleet.experiment import Experiment
+from optimizer.policy import Policy, SaysWidths
 from workloads.narrow import Parts, parts_of
 
 Arrays = dict[str, np.ndarray]
@@ -27,11 +28,29 @@ WHOLE: Widths = {}
 def parts_by_width(workload: object, widths: Collection[float], experiment: Experiment) -> Widths:
     """What devices of `widths` hold of the model; PlanFailed where updates of parts could not be averaged."""
     parts = {width: held for width in widths if (held := parts_of(workload, width)) is not None}
-    rules = experiment.aggregation
-    if parts and rules is not None and rules.rule != "mean":
+    if parts and (option := _whole_only(experiment)):
         narrow = ", ".join(f"{w:g}" for w in sorted(parts))
-        raise PlanFailed(f"aggregation.rule {rules.rule!r} takes whole updates only; widths {narrow} send parts")
+        raise PlanFailed(f"{option} takes whole updates only; widths {narrow} send parts")
     return parts
+
+
+def check_widths(workload: object, policy: Policy, experiment: Experiment) -> None:
+    """BadExperiment where `policy` may ask for updates of parts that could not be averaged, as far as it says."""
+    if isinstance(policy, SaysWidths) and _whole_only(experiment):
+        try:
+            parts_by_width(workload, policy.widths, experiment)
+        except PlanFailed as error:
+            raise BadExperiment(f"policy.options: {error}") from None
+
+
+def _whole_only(experiment: Experiment) -> str | None:
+    """The option of an experiment that updates of parts do not go with."""
+    rules = experiment.aggregation
+    if rules is not None and rules.rule != "mean":
+        return f"aggregation.rule {rules.rule!r}"
+    if experiment.secure is not None:
+        return "privacy.secure_aggregation"
+    return "privacy.differential" if experiment.differential is not None else None
 
 
 class Term(Protocol):

@@ -51,7 +51,8 @@ class FixedPolicy:
     """Asks every candidate for the same work, at the bits of its place in the list."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._options = parse(FixedOptions, options, where="policy.options")
+        self._options = o = parse(FixedOptions, options, where="policy.options")
+        self.widths = frozenset((o.width, *o.widths.values()))
         self._forecast = Forecast()
 
     def ask(self, round: int, candidates: Sequence[Candidate]) -> tuple[Decision, ...]:

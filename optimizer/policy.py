@@ -7,7 +7,7 @@ mine = "my_package:MyPolicy"
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from fleet.calibration import Calibration
 from fleet.domain import Assignment, Capabilities, Metric, PhaseReport, Prediction
@@ -67,6 +67,13 @@ class Policy(Protocol):
 
     def tell(self, told: Told) -> None:
         """Takes in what an earlier assignment came to."""
+
+
+@runtime_checkable
+class SaysWidths(Protocol):
+    """A policy that says which widths it may ask for: what cannot go with them is refused at a run's start."""
+
+    widths: frozenset[float]
 
 
 def load(name: str, options: Mapping[str, Any]) -> Policy:

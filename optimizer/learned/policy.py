@@ -35,7 +35,7 @@ class LearnedPolicy(FittedPolicy):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = o = parse(LearnedOptions, options, where="policy.options")
-        super().__init__(o.bits_down, explore=None)
+        super().__init__(o.bits_down, None, o.menu.widths)
         self._menu = entries(o.menu, o.bits_down)
         self._network: network.Network | None = None
 

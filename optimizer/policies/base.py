@@ -1,7 +1,7 @@
 """What the policies share: they learn from what they are told, price choices with it, and explore now and then."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 from fleet.errors import BadRequest
@@ -20,8 +20,12 @@ EXPLORES = "explores"
 class FittedPolicy:
     """Asked, it either explores or does what `choose` says; told, it refits."""
 
-    def __init__(self, bits_down: int, explore: Explore | None, job: Job | None = None) -> None:
+    def __init__(
+        self, bits_down: int, explore: Explore | None, widths: Iterable[float], job: Job | None = None
+    ) -> None:
+        """`widths`: those that `choose` may ask for."""
         self.fits = FleetFit(job)
+        self.widths = frozenset((*widths, *(explore.menu.widths if explore else ())))
         self._bits_down = bits_down
         self._explore = explore
 

@@ -25,8 +25,8 @@ class RandomPolicy(FittedPolicy):
     """Every device takes part."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._options = parse(RandomOptions, options, where="policy.options")
-        super().__init__(self._options.bits_down, explore=None)
+        self._options = o = parse(RandomOptions, options, where="policy.options")
+        super().__init__(o.bits_down, None, o.menu.widths)
 
     def choose(self, round: int, candidates: Sequence[Candidate]) -> Mapping[str, Choice]:
         """See FittedPolicy."""

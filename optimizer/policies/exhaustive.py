@@ -38,8 +38,8 @@ class ExhaustivePolicy(FittedPolicy):
     """Every device takes part."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._options = parse(ExhaustiveOptions, options, where="policy.options")
-        super().__init__(self._options.bits_down, self._options.explore)
+        self._options = o = parse(ExhaustiveOptions, options, where="policy.options")
+        super().__init__(o.bits_down, o.explore, o.menu.widths)
 
     def choose(self, round: int, candidates: Sequence[Candidate]) -> Mapping[str, Choice]:
         """See FittedPolicy. BadRequest where there are more than COMBINATIONS."""

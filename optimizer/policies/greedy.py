@@ -39,10 +39,10 @@ class GreedyPolicy(FittedPolicy):
     """No device looks at another, but for who takes part."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._options = parse(GreedyOptions, options, where="policy.options")
-        super().__init__(self._options.bits_down, self._options.explore)
-        fine = tuple(b for b in self._options.menu.bits_up if b >= self._options.bits_floor)
-        self._menu = self._options.menu.model_copy(update={"bits_up": fine})
+        self._options = o = parse(GreedyOptions, options, where="policy.options")
+        super().__init__(o.bits_down, o.explore, o.menu.widths)
+        fine = tuple(b for b in o.menu.bits_up if b >= o.bits_floor)
+        self._menu = o.menu.model_copy(update={"bits_up": fine})
 
     def choose(self, round: int, candidates: Sequence[Candidate]) -> Mapping[str, Choice]:
         """See FittedPolicy."""

@@ -46,7 +46,7 @@ class OnDemandPolicy(FittedPolicy):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = o = parse(OnDemandOptions, options, where="policy.options")
-        super().__init__(o.bits_down, o.explore, o.network.job() if o.network else None)
+        super().__init__(o.bits_down, o.explore, o.training.widths, o.network.job() if o.network else None)
 
     def choose(self, round: int, candidates: Sequence[Candidate]) -> Mapping[str, Choice]:
         """See FittedPolicy."""

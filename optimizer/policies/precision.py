@@ -115,7 +115,7 @@ class PrecisionPolicy(FittedPolicy):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = o = parse(PrecisionOptions, options, where="policy.options")
-        super().__init__(o.bits_down, o.explore, o.network.job())
+        super().__init__(o.bits_down, o.explore, (o.width,), o.network.job())
         self.point: Point | None = None
         """The last point that was solved for."""
 

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ from coordinator.blobs import BlobStore
 from coordinator.robust import Rules
 from coordinator.widths import parts_by_width
 from fleet.errors import BadRequest, CorruptUpdate, PlanFailed
-from fleet.experiment import AggregationSection, FedAdam, FedAvg
+from fleet.experiment import AggregationSection, DifferentialSection, FedAdam, FedAvg, SecureSection
 from workloads.narrow import Part, cut
 
 SHAPES = {"conv": (8, 6, 3), "bias": (8,)}
 HALF = {"conv": Part((8, 6, 3), (((0, 4),), ((0, 1), (2, 4)), ((0, 3),))), "bias": Part((8,), (((0, 4),),))}
 LEAST = {"conv": Part((8, 6, 3), (((0, 2),), ((0, 1),), ((0, 3),))), "bias": Part((8,), (((0, 2),),))}
 WIDTHS = {0.5: HALF, 0.25: LEAST}
+SECURE = SecureSection(threshold=2, clip_range=1.0, phase_s=1.0)
+DIFFERENTIAL = DifferentialSection(clip_norm=1.0, noise_multiplier=1.0, sampling_rate=1.0, delta=1e-5)
 FEDAVG = FedAvg(optimizer="fedavg", lr=0.7)
 
 Arrays = dict[str, np.ndarray]
@@ -163,14 +166,23 @@ def test_a_running_mean_is_kept_and_is_what_the_last_round_ends_with(blobs):
             np.testing.assert_allclose(x, shown[name], rtol=1e-5, atol=1e-6)
 
 
-def test_a_plan_that_could_not_be_averaged_is_refused_before_anyone_trains():
+def asking_for(rules=None, secure=None, differential=None):
+    return SimpleNamespace(aggregation=rules, secure=secure, differential=differential)
+
+
+@pytest.mark.parametrize(
+    ("asking", "option"),
+    [
+        (asking_for(AggregationSection(rule="trimmed-mean", trim=0.1)), "aggregation.rule 'trimmed-mean'"),
+        (asking_for(secure=SECURE), "privacy.secure_aggregation"),
+        (asking_for(differential=DIFFERENTIAL), "privacy.differential"),
+    ],
+)
+def test_a_plan_that_could_not_be_averaged_is_refused_before_anyone_trains(asking, option):
     class Slimmable:
         def parts(self, width: float):
             return None if width == 1 else HALF
 
-    class Run:
-        aggregation = AggregationSection(rule="trimmed-mean", trim=0.1)
-
-    assert parts_by_width(Slimmable(), {1.0}, Run()) == {}
-    with pytest.raises(PlanFailed, match="'trimmed-mean' takes whole updates only; widths 0.5 send parts"):
-        parts_by_width(Slimmable(), {0.5, 1.0}, Run())
+    assert parts_by_width(Slimmable(), {1.0}, asking) == {}
+    with pytest.raises(PlanFailed, match=f"{option} takes whole updates only; widths 0.5 send parts"):
+        parts_by_width(Slimmable(), {0.5, 1.0}, asking)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coordinator import effects
-from fleet.errors import CorruptUpdate
+from fleet.errors import BadExperiment, CorruptUpdate
 from fleet.v1 import operator_pb2
 from quantizer import decode, encode
 from workloads.narrow import Part
@@ -52,3 +52,27 @@ async def test_a_narrow_device_moves_its_part_only_and_its_values_count(slimmabl
     start = decode(payloads["b"])
     for name, values in model.items():
         np.testing.assert_allclose(values, 2 * start[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "option"),
+    [
+        ({"aggregation": {"rule": "median"}}, "aggregation.rule 'median'"),
+        (
+            {"privacy": {"secure_aggregation": {"threshold": 2, "clip_range": 1.0, "phase_s": 5.0}},
+             "quantizer": {"block_size": 64, "error_feedback": False, "codec": "fixed"}},
+            "privacy.secure_aggregation",
+        ),
+        (
+            {"privacy": {"differential": {
+                "clip_norm": 1.0, "noise_multiplier": 1.0, "sampling_rate": 1.0, "delta": 1e-5}}},
+            "privacy.differential",
+        ),
+    ],
+)  # fmt: skip
+async def test_narrow_devices_in_an_experiment_that_needs_whole_updates_start_nothing(
+    slimmable, coordinator, asked, option
+):
+    with pytest.raises(BadExperiment, match=f"{option} takes whole updates only; widths 0.5 send parts"):
+        await coordinator.start(policy=WIDTHS, **asked)
+    assert not (await coordinator.operator.ListRuns(operator_pb2.ListRunsRequest())).runs
