@@ -57,21 +57,19 @@ class Administration:
         found: TokenSummary = wire.from_proto(answer.token)
         return found
 
-    async def drain(self, device: str, drained: bool) -> DeviceSummary | None:
-        """Nothing new for it, or again. None: it never attached."""
+    async def drain(self, device: str, drained: bool) -> DeviceSummary:
+        """Nothing new for it, or again."""
         return _device(await self._ask("DrainDevice", pb.DrainDeviceRequest(device=device, drained=drained)))
 
-    async def revoke(self, device: str, reason: str) -> DeviceSummary | None:
+    async def revoke(self, device: str, reason: str) -> DeviceSummary:
         """Its certificate is good for nothing any more."""
         return _device(await self._ask("RevokeDevice", pb.RevokeDeviceRequest(device=device, reason=reason)))
 
-    async def rename(self, device: str, name: str) -> DeviceSummary | None:
+    async def rename(self, device: str, name: str) -> DeviceSummary:
         """It is called `name` from now on."""
         return _device(await self._ask("RenameDevice", pb.RenameDeviceRequest(device=device, name=name)))
 
 
-def _device(answer: Any) -> DeviceSummary | None:
-    if not answer.HasField("device"):
-        return None
+def _device(answer: Any) -> DeviceSummary:
     found: DeviceSummary = wire.from_proto(answer.device)
     return found

@@ -1,7 +1,7 @@
 """The commands that look after a device: drain, revoke, rename; and what is said of its certificate."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,27 @@ from cli.options import Coordinator, Json, State, address, console, say_json
 from fleet.domain import DeviceSummary
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A device's name.")]
+
+
+def stream(device: DeviceSummary) -> str:
+    """Whether it is here, and whether it is wanted."""
+    if device.enrolled is not None and device.enrolled.revoked_at_s is not None:
+        return "revoked"
+    if device.capabilities is None:
+        return "never seen"
+    return ("attached" if device.attached else "away") + (", drained" if device.drained else "")
+
+
+def kind(device: DeviceSummary) -> str:
+    """What it said it is, or what it joined as."""
+    if device.capabilities is not None:
+        return device.capabilities.kind
+    return device.enrolled.kind if device.enrolled else ""
+
+
+def values(device: DeviceSummary) -> dict[str, Any]:
+    """All of it for machines, with the word that people see for its stream."""
+    return asdict(device) | {"stream": stream(device)}
 
 
 def certificate(device: DeviceSummary) -> str:
@@ -44,7 +65,7 @@ def drain(
     """Give a device nothing new; what it works on it may finish."""
     found = ask(address(coordinator, state), lambda operator: operator.administration.drain(name, not undo))
     word = "is given work again" if undo else "is given nothing new; `--undo` takes that back"
-    _say(name, found, f"{name} {word}", as_json)
+    _say(found, f"{name} {word}", as_json)
 
 
 def revoke(
@@ -56,7 +77,7 @@ def revoke(
 ) -> None:
     """Withdraw a device's certificate: its calls end now, and nothing is taken from it any more."""
     found = ask(address(coordinator, state), lambda operator: operator.administration.revoke(name, reason))
-    _say(name, found, f"{name} is revoked; it may join again with a new token", as_json)
+    _say(found, f"{name} is revoked; it may join again with a new token", as_json)
 
 
 def rename(
@@ -68,11 +89,11 @@ def rename(
 ) -> None:
     """Give a device another name; what the ledger has of it stays under the old one."""
     found = ask(address(coordinator, state), lambda operator: operator.administration.rename(name, to))
-    _say(to, found, f"{name} is {to} now", as_json)
+    _say(found, f"{name} is {to} now", as_json)
 
 
-def _say(name: str, found: DeviceSummary | None, words: str, as_json: bool) -> None:
+def _say(found: DeviceSummary, words: str, as_json: bool) -> None:
     if as_json:
-        say_json({"device": name} if found is None else asdict(found))
+        say_json(values(found))
     else:
         console().print(words)

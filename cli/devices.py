@@ -1,6 +1,5 @@
 """The commands that look at devices: the list, and one with all that it is and can."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -30,7 +29,7 @@ def devices(
         return
     found = ask(address(coordinator, state), lambda operator: operator.devices())
     if as_json:
-        say_json([asdict(d) for d in found])
+        say_json([device_care.values(d) for d in found])
     else:
         console().print(table(_devices_sheet(found)) if found else "no devices yet")
 
@@ -38,13 +37,10 @@ def devices(
 def _devices_sheet(devices: tuple[DeviceSummary, ...]) -> Sheet:
     rows = [
         (
-            *(d.device, d.capabilities.kind, stream(d)),
+            *(d.device, device_care.kind(d), device_care.stream(d)),
             f"{d.run} round {d.round}" if d.run else "idle",
             _power(d),
-            link(d.capabilities.link),
-            str(d.capabilities.cpu_cores),
-            quota(d.capabilities),
-            cells.size(d.capabilities.memory_bytes),
+            *(_able(d.capabilities) if d.capabilities else (cells.NOT_MEASURED,) * 4),
         )
         for d in devices
     ]
@@ -52,11 +48,8 @@ def _devices_sheet(devices: tuple[DeviceSummary, ...]) -> Sheet:
     return Sheet("Devices", words, ("cores", "CPU quota", "memory"), tuple(rows))
 
 
-def stream(device: DeviceSummary) -> str:
-    """Whether it is here, and whether it is wanted."""
-    if device.enrolled is not None and device.enrolled.revoked_at_s is not None:
-        return "revoked"
-    return ("attached" if device.attached else "away") + (", drained" if device.drained else "")
+def _able(able: Capabilities) -> tuple[str, str, str, str]:
+    return link(able.link), str(able.cpu_cores), quota(able), cells.size(able.memory_bytes)
 
 
 def quota(able: Capabilities) -> str:
@@ -102,13 +95,20 @@ def show_device(
     """Show a device: what it is, what it can measure, what work costs it and what it does now."""
     found, calibrations = ask(address(coordinator, state), lambda operator: _device(operator, name))
     if as_json:
-        say_json(asdict(found))
+        say_json(device_care.values(found))
         return
     able = found.capabilities
     facts = {
-        "kind": able.kind,
-        "stream": f"{stream(found)} since {clock_time(found.changed_at_s)}",
+        "kind": device_care.kind(found),
+        "stream": f"{device_care.stream(found)} since {clock_time(found.changed_at_s)}",
         "certificate": device_care.certificate(found),
+    }
+    out = console()
+    if able is None:
+        out.print(table(Sheet(found.device, ("", ""), (), tuple(facts.items()))))
+        out.print("it joined and never attached: what it is and can is not known yet")
+        return
+    facts |= {
         "clock": device_care.clock(found),
         "works on": f"{found.run} round {found.round}" if found.run else "idle",
         "processor": f"{able.cpu_model}, {able.cpu_cores} cores, {able.machine}",
@@ -125,7 +125,6 @@ def show_device(
     meters = tuple((m.source, m.component, m.scope, m.quality, m.detail) for m in able.meters)
     rejected = tuple((m.source, m.reason) for m in able.rejected_meters)
     levers = tuple((v.lever, v.unit, v.detail, f"{v.minimum:g}", f"{v.maximum:g}") for v in able.levers)
-    out = console()
     out.print(table(Sheet(found.device, ("", ""), (), tuple(facts.items()))))
     columns = ("source", "component", "scope", "quality", "detail")
     out.print(table(Sheet("Sources of joules", columns, (), meters)))
@@ -141,7 +140,8 @@ def show_device(
 
 
 async def _device(operator: Operator, name: str) -> tuple[DeviceSummary, tuple[Calibration, ...]]:
-    return await operator.device(name), await operator.calibrations(name)
+    found = await operator.device(name)
+    return found, await operator.calibrations(name) if found.capabilities else ()
 
 
 def gpu(able: Capabilities) -> str:

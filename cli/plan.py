@@ -85,7 +85,7 @@ async def _ask(experiment: Experiment, at: str) -> Known:
             raise Unreachable(f"no coordinator answers at {at}")
         candidates = []
         for device in await operator.devices():
-            if device.attached:
+            if device.attached and device.capabilities is not None:
                 found = [
                     c
                     for c in await operator.calibrations(device.device)

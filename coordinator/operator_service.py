@@ -138,7 +138,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             self._followers.leave(queue)
 
     async def ListDevices(self, request: Any, context: Context) -> Any:  # noqa: N802
-        """All devices that were ever here."""
+        """All devices that were ever here, and those that joined and were not."""
         devices = [wire.to_proto(d) for d in summaries(self._loop.state, self._sessions)]
         return operator_pb2.ListDevicesResponse(devices=devices)
 
@@ -247,7 +247,7 @@ def digest(run: Run) -> str:
 
 
 def summaries(state: State, sessions: Sessions) -> list[DeviceSummary]:
-    """One line about each device, with its latest power and what it works on."""
+    """One line about each device, with its latest power and what it works on; last those that never attached."""
     lines = []
     for device in state.devices.values():
         session = sessions.find(device.name, device.session) if device.session else None
@@ -268,6 +268,9 @@ def summaries(state: State, sessions: Sessions) -> list[DeviceSummary]:
                 drained=device.name in state.register.drained,
             )
         )
+    for name, enrolment in state.register.devices.items():
+        if name not in state.devices:
+            lines.append(DeviceSummary(name, None, False, enrolment.at_s, enrolled=_enrolled(state, name)))
     return lines
 
 
@@ -283,6 +286,7 @@ def _enrolled(state: State, device: str) -> Enrolled | None:
         found.revoked_at_s,
         found.reason,
         found.formerly,
+        found.kind,
     )
 
 

@@ -337,6 +337,7 @@ class Enrolled:
     revoked_at_s: float | None = None
     reason: str = ""
     formerly: tuple[str, ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -354,10 +355,12 @@ class TokenSummary:
 
 @dataclass(frozen=True)
 class DeviceSummary:
-    """One line about a device. `clock_skew_s`: its clock minus the coordinator's; None while it is away."""
+    """One line about a device. `capabilities` None: it joined and never attached. `clock_skew_s`: its clock minus
+    the coordinator's; None while it is away.
+    """
 
     device: str
-    capabilities: Capabilities
+    capabilities: Capabilities | None
     attached: bool
     changed_at_s: float
     metrics_address: str | None = None

@@ -165,9 +165,8 @@ class AdministrationService(enrolment_pb2_grpc.AdministrationServicer):
         return pb.RenameDeviceResponse(device=self._device(name))
 
     def _device(self, name: str) -> Any:
-        """Its DeviceSummary; None of one that joined and never attached."""
-        found = (d for d in summaries(self._loop.state, self._sessions) if d.device == name)
-        return next((wire.to_proto(d) for d in found), None)
+        """Its DeviceSummary."""
+        return next(wire.to_proto(d) for d in summaries(self._loop.state, self._sessions) if d.device == name)
 
 
 def _summary(token: Token) -> TokenSummary:

@@ -142,7 +142,7 @@ class DeviceSummary(_message.Message):
     def __init__(self, device: _Optional[str] = ..., capabilities: _Optional[_Union[_fleet_pb2.Capabilities, _Mapping]] = ..., attached: _Optional[bool] = ..., changed_at_s: _Optional[float] = ..., metrics_address: _Optional[str] = ..., power: _Optional[_Iterable[_Union[_fleet_pb2.Power, _Mapping]]] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., calibrating: _Optional[bool] = ..., enrolled: _Optional[_Union[Enrolled, _Mapping]] = ..., clock_skew_s: _Optional[float] = ..., drained: _Optional[bool] = ...) -> None: ...
 
 class Enrolled(_message.Message):
-    __slots__ = ("at_s", "token", "key_sha256", "expires_at_s", "revoked_at_s", "reason", "formerly")
+    __slots__ = ("at_s", "token", "key_sha256", "expires_at_s", "revoked_at_s", "reason", "formerly", "kind")
     AT_S_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     KEY_SHA256_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +150,7 @@ class Enrolled(_message.Message):
     REVOKED_AT_S_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     FORMERLY_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     at_s: float
     token: str
     key_sha256: str
@@ -157,7 +158,8 @@ class Enrolled(_message.Message):
     revoked_at_s: float
     reason: str
     formerly: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, at_s: _Optional[float] = ..., token: _Optional[str] = ..., key_sha256: _Optional[str] = ..., expires_at_s: _Optional[float] = ..., revoked_at_s: _Optional[float] = ..., reason: _Optional[str] = ..., formerly: _Optional[_Iterable[str]] = ...) -> None: ...
+    kind: str
+    def __init__(self, at_s: _Optional[float] = ..., token: _Optional[str] = ..., key_sha256: _Optional[str] = ..., expires_at_s: _Optional[float] = ..., revoked_at_s: _Optional[float] = ..., reason: _Optional[str] = ..., formerly: _Optional[_Iterable[str]] = ..., kind: _Optional[str] = ...) -> None: ...
 
 class TokenSummary(_message.Message):
     __slots__ = ("token", "kind", "uses", "used", "created_at_s", "expires_at_s", "withdrawn")

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -5,7 +6,7 @@ from typing import Any
 import pytest
 
 from cli import devices
-from fleet.domain import LeverInfo, LinkInfo, RejectedMeter
+from fleet.domain import DeviceSummary, Enrolled, LeverInfo, LinkInfo, RejectedMeter
 
 Wattbed = Callable[..., Any]
 LINK = LinkInfo(20e6, 50e6, 0.010, 0.005, 0.005, "tbf", "relay", "netfilter", trace="fading")
@@ -53,3 +54,29 @@ def test_the_list_shows_links_in_short(wattbed: Wattbed) -> None:
 
 def test_a_fast_link_is_said_in_gigabits() -> None:
     assert devices.bits(2.5e9) == "2.5 Gbit/s"
+
+
+@pytest.fixture
+def newcomer(operator: Any) -> None:
+    """A third device, that joined and has not attached."""
+    enrolled = Enrolled(1000.0, "t", "k" * 64, 2000.0, kind="jetson-orin-nano")
+    operator.devices.append(DeviceSummary("new", None, False, 1000.0, enrolled=enrolled))
+
+
+@pytest.mark.usefixtures("newcomer")
+def test_a_device_that_never_attached_is_in_the_list_with_what_is_known_of_it(wattbed: Wattbed) -> None:
+    row = next(line for line in wattbed("devices").out.splitlines() if line.lstrip().startswith("new"))
+    assert ("jetson-orin-nano" in row, "never seen" in row) == (True, True)
+
+
+@pytest.mark.usefixtures("newcomer")
+def test_the_same_is_said_to_machines_and_of_the_device_alone(wattbed: Wattbed) -> None:
+    listed = {d["device"]: d for d in json.loads(wattbed("devices", "--json").out)}
+    assert {name: d["stream"] for name, d in listed.items()} == {
+        "agent-1": "attached",
+        "agent-2": "away",
+        "new": "never seen",
+    }
+    assert (listed["new"]["capabilities"], listed["new"]["attached"]) == (None, False)
+    said = wattbed("devices", "show", "new").out
+    assert ("never seen since" in said, "joined and never attached" in said) == (True, True)

@@ -48,6 +48,18 @@ async def test_a_device_joins_attaches_and_is_shown_with_its_certificate(coordin
     assert shown.expires_at_s == pytest.approx(time.time() + 7 * 86400, abs=60)
 
 
+async def test_a_device_that_joined_and_never_attached_is_shown_and_can_be_looked_after(coordinator, tmp_path):
+    await coordinator.join(tmp_path, "a")
+    shown = (await devices(coordinator))["a"]
+    assert (shown.capabilities, shown.attached, shown.enrolled.kind) == (None, False, KIND)
+    rename = enrolment_pb2.RenameDeviceRequest(device="a", name="b")
+    await coordinator.operator.ask(coordinator.operator.administration.RenameDevice(rename))
+    revoke = enrolment_pb2.RevokeDeviceRequest(device="b", reason="it was sold")
+    answer = await coordinator.operator.ask(coordinator.operator.administration.RevokeDevice(revoke))
+    assert wire.from_proto(answer.device) == (await devices(coordinator))["b"]
+    assert wire.from_proto(answer.device).enrolled.reason == "it was sold"
+
+
 async def test_an_identity_that_is_there_is_used_and_the_token_is_not(coordinator, tmp_path):
     token = await coordinator.token()
     first = await coordinator.join(tmp_path, "a", token)
