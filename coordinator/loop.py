@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from coordinator.clock import SteadyClock
 from coordinator.disk import in_trouble
-from coordinator.events import CoordinatorStarted, Event, RoundFailed, RunEnded, TimePassed, from_json, run_of
+from coordinator.events import CoordinatorStarted, Event, RoundFailed, RunEnded, TimePassed, run_of
 from coordinator.generation.book import Book
 from coordinator.machine import State, apply, fold, todo
 from coordinator.machine.folding import Folding
@@ -59,11 +59,10 @@ class Loop:
         self._started: dict[Effect, asyncio.Task[None]] = {}
         self._watchers: dict[str, set[Watcher]] = {}
         self.state = State()
-        self.totals = Totals()
+        self.totals = Totals(store.ended())
         self.book = Book()
         folding = Folding()
-        for logged in store.read():
-            event = from_json(logged.kind, logged.json)
+        for event in store.events():
             folding.add(event)
             self.totals.count(event)
             self.book.count(event, folding.last.generations)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from coordinator.events import Event, from_json, run_of, to_json
+from coordinator.events import Event, RunEnded, from_json, run_of, to_json
 from coordinator.migrations import VERSION, migrate
 from fleet.domain import LoggedEvent
 from fleet.errors import StorageFull, WattbedError
@@ -61,9 +61,15 @@ class Store:
             yield LoggedEvent(*row)
 
     def events(self, run: str | None = None) -> Iterator[Event]:
-        """The same, as events."""
-        for logged in self.read(run):
-            yield from_json(logged.kind, logged.json)
+        """The same from the beginning, as events."""
+        where, parameters = ("", ()) if run is None else (" WHERE run = ?", (run,))
+        for kind, body in self._readable.execute(f"SELECT kind, body FROM events{where} ORDER BY seq", parameters):
+            yield from_json(kind, body)
+
+    def ended(self) -> list[str]:
+        """The runs that are over, in the order of their ends."""
+        query = "SELECT run FROM events WHERE kind = ? ORDER BY seq"
+        return [run for (run,) in self._readable.execute(query, (RunEnded.__name__,))]
 
     def close(self) -> None:
         """Ends the connections; all of the log is in its one file then, unless the disk has no room for that."""

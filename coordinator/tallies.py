@@ -5,6 +5,7 @@ by the thread that serves /metrics.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -131,13 +132,17 @@ class RunTally:
 class Tallies:
     """The tallies of all runs that have not ended, and of the last few that have."""
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Sequence[str] = ()) -> None:
+        """`ended` are runs that will end, in that order, as is known of a log that is read anew: those that are
+        forgotten when it is read are not begun.
+        """
         self.runs: dict[str, RunTally] = {}
         self._ended: list[str] = []
+        self._passing = frozenset(ended[:-KEPT_RUNS])
 
     def count(self, event: Event) -> None:
         """Enters one event."""
-        if isinstance(event, RunStarted):
+        if isinstance(event, RunStarted) and event.run not in self._passing:
             self.runs[event.run] = RunTally(event.experiment.round.mode == "async", event.at_s)
         elif tally := self.runs.get(run_of(event) or ""):
             tally.count(event)

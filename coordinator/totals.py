@@ -1,6 +1,7 @@
 """Counters over the whole log, for Prometheus: they only go up, also over restarts of the coordinator."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from coordinator.events import (
     BytesMoved,
@@ -27,7 +28,8 @@ class Totals:
     added up over them. `left` are devices whose agent said goodbye and has not come back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Sequence[str] = ()) -> None:
+        """`ended` are runs of which it is known that they will end, in that order: most are not worth a tally."""
         self.joules: defaultdict[tuple[str, str, str, str, str, str], float] = defaultdict(float)
         self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
         self.windows: Counter[tuple[str, str]] = Counter()
@@ -41,7 +43,7 @@ class Totals:
         self.runs_ended: Counter[str] = Counter()
         self.aggregate_seconds = 0.0
         self.events = 0
-        self.tallies = Tallies()
+        self.tallies = Tallies(ended)
         self.left: set[str] = set()
         self._sessions: dict[str, str] = {}
 
@@ -51,23 +53,24 @@ class Totals:
         self.tallies.count(event)
         match event:
             case EnergyMeasured(device=device, measured=measured):
-                phase = measured.phase.value
+                phase, known = str(measured.phase), False
                 self.seconds[device, phase] += measured.seconds
                 self.windows[device, phase] += 1
-                if not any(r.joules is not None for r in measured.readings):
-                    self.unmeasured_windows[device, phase] += 1
                 for r in measured.readings:
                     if r.joules is not None:
-                        key = (device, phase, r.component, r.source, r.scope, r.quality.value)
+                        known = True
+                        key = (device, phase, r.component, r.source, r.scope, str(r.quality))
                         self.joules[key] += r.joules
+                if not known:
+                    self.unmeasured_windows[device, phase] += 1
+            case BytesMoved():
+                self.wire_bytes[event.device, event.direction] += event.wire_bytes
             case DeviceAttached():
                 self._sessions[event.device] = event.session
                 self.left.discard(event.device)
             case DeviceDetached(session=session) if self._sessions.get(event.device) == session:
                 if event.reason == AGENT_LEFT:
                     self.left.add(event.device)
-            case BytesMoved():
-                self.wire_bytes[event.device, event.direction] += event.wire_bytes
             case UpdateReceived():
                 self.update_bytes[event.device] += event.size_bytes
                 self.updates[event.device, "received"] += 1

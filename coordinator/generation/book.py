@@ -45,6 +45,23 @@ Shape = tuple[str, str]
 KEPT = 20_000
 """Requests that are remembered; older ones are in the log only."""
 
+OF_REQUESTS = frozenset(
+    {
+        BatchBytesMoved,
+        BatchEnded,
+        BatchMeasured,
+        BatchWithdrawn,
+        ModelsHeldByDevice,
+        RequestCancelled,
+        RequestFailed,
+        RequestReceived,
+        RequestRefused,
+        RequestServed,
+        RequestsPlaced,
+    }
+)
+"""Events that say something of requests: of a long log, few."""
+
 SHARE = "share_of_batch"
 """Flag of a reading that is a part of a batch's by images."""
 
@@ -115,6 +132,8 @@ class Book:
 
     def count(self, event: Event, after: Generations) -> None:
         """Enters one event; `after` is what the machine made of it, for plans may be overtaken."""
+        if type(event) not in OF_REQUESTS:
+            return
         match event:
             case RequestReceived():
                 page = RequestPage(event.run, event.request, event.model, event.at_s)

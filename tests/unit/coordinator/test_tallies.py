@@ -20,6 +20,7 @@ from coordinator.events import (
 )
 from coordinator.machine import State, apply
 from coordinator.run_metrics import LINGER_S, collect
+from coordinator.store import Store
 from coordinator.tallies import KEPT_RUNS
 from coordinator.totals import Totals
 from fleet.domain import (
@@ -69,6 +70,7 @@ class Story:
 
     def __init__(self, name="x", mode="sync"):
         self.state, self.totals, self.now_s, self.windows = State(), Totals(), 1000.0, 0
+        self.history = []
         for device in ("a", "b"):
             self.tell(DeviceAttached(self.now_s, device, "s", MACHINE, None))
         self.start("x-1", name, mode)
@@ -76,6 +78,7 @@ class Story:
     def tell(self, event):
         self.state = apply(self.state, event)
         self.totals.count(event)
+        self.history.append(event)
         return self
 
     def start(self, run, name="x", mode="sync"):
@@ -269,3 +272,17 @@ def test_only_so_many_ended_runs_are_remembered(story):
     for number in range(2, KEPT_RUNS + 5):
         story.tell(RunEnded(story.now_s, story.run, "stopped", None)).start(f"x-{number}")
     assert len(story.totals.tallies.runs) == KEPT_RUNS + 1
+
+
+def test_a_start_from_the_log_remembers_the_same_runs_though_it_passes_over_the_others(story, tmp_path):
+    for number in range(2, KEPT_RUNS + 5):
+        story.opened(1, story.asked(1, "a")).spent(1, "a", Phase.TRAIN, joules(2.0)).arrived(1, "a").closed(1, "a")
+        story.tell(RunEnded(story.now_s, story.run, "stopped", None)).start(f"x-{number}")
+    store = Store(tmp_path / "log")
+    store.append(story.history)
+    anew = Totals(store.ended())
+    for event in store.events():
+        anew.count(event)
+    assert store.ended() == [f"x-{number}" for number in range(1, KEPT_RUNS + 4)]
+    assert anew.tallies.runs == story.totals.tallies.runs
+    assert anew.joules == story.totals.joules
