@@ -14,6 +14,8 @@ from cli.local import Spec, start
 from fleet.errors import WattbedError
 
 WATTBED = (sys.executable, "-m", "cli.app")
+WITHIN_S = 5.0
+"""A revoked device is cut within so long, as docs/security.md promises."""
 
 
 def wattbed(bed, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -81,8 +83,9 @@ async def test_one_pasted_line_brings_a_new_device_into_a_round_and_revoking_tak
         record_property("seconds_from_token_to_first_round", time.monotonic() - began_s)
         await asyncio.to_thread(wattbed, secure, "devices", "revoke", "new", "--reason", "for a test")
         revoked_s = time.monotonic()
-        assert await asyncio.to_thread(device.wait, 60) == 1
+        assert await asyncio.to_thread(device.wait, 30) == 1
         took_s = time.monotonic() - revoked_s
+        record_property("seconds_from_revoking_to_the_agents_end", took_s)
     finally:
         device.kill()
         device.wait()
@@ -90,7 +93,7 @@ async def test_one_pasted_line_brings_a_new_device_into_a_round_and_revoking_tak
     async with Operator(secure.address) as operator:
         (shown,) = await operator.devices()
     assert (shown.attached, shown.enrolled.reason) == (False, "for a test")
-    assert took_s < 30
+    assert took_s < WITHIN_S
 
 
 def test_a_command_without_credentials_is_told_where_they_are_and_a_viewer_only_looks(secure, tmp_path):
