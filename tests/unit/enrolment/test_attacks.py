@@ -211,6 +211,18 @@ async def test_the_name_of_another_device_cannot_be_joined_under(coordinator, tm
         await coordinator.join(tmp_path / "elsewhere", "a")
 
 
+@pytest.mark.parametrize("path", ["../a", "a/b", "/etc/passwd", ".."])
+async def test_a_path_is_no_name_to_join_under_or_to_be_renamed_to(coordinator, tmp_path, path):
+    token = await coordinator.token(uses=2)
+    joining = coordinator.caller(Credentials(pem(coordinator.authority.certificate)), token.addresses[0])
+    with pytest.raises(BadRequest, match="a name has 1 to 64 letters"):
+        await joining.ask(joining.enrolment.Join(request_of(token, new_key(), path)))
+    await coordinator.join(tmp_path, "a", token)
+    rename = enrolment_pb2.RenameDeviceRequest(device="a", name=path)
+    with pytest.raises(BadRequest, match="a name has 1 to 64 letters"):
+        await coordinator.operator.ask(coordinator.operator.administration.RenameDevice(rename))
+
+
 class Impostor:
     """A TLS server that shows a given certificate, and keeps every byte that is said to it after the handshake."""
 

@@ -21,7 +21,8 @@ def test_every_attack_of_the_table_names_tests_that_there_are() -> None:
     assert named <= those_there_are()
 
 
-def test_every_test_of_an_attack_on_identity_is_in_the_table() -> None:
-    tests = (Path(__file__).parent / "test_attacks.py").read_text(encoding="utf-8")
+def test_every_test_of_an_attack_is_in_the_table() -> None:
+    files = ("enrolment/test_attacks.py", "services/test_hostile.py", "coordinator/test_limits.py")
+    tests = "".join((ROOT / "tests" / "unit" / name).read_text(encoding="utf-8") for name in files)
     refused = {"test_a_viewer_sees", "test_keys_and_credentials_are_readable_by_their_owner_alone"}
     assert set(re.findall(r"def (test_\w+)\(", tests)) - refused <= set(re.findall(r"`(test_\w+)`", PAGE))

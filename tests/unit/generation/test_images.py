@@ -1,6 +1,7 @@
 """Images on the wire: what comes back is what went in, and nothing else is taken."""
 
 import io
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -62,6 +63,19 @@ def claiming(shape):
 def test_damaged_or_hostile_bytes_are_an_error_with_a_name(payload):
     with pytest.raises(CorruptUpdate):
         unpack(payload)
+
+
+def test_images_that_expand_to_a_thousand_times_their_claim_are_refused_before_they_are_unpacked():
+    out, inner = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(inner, {"descr": "|u1", "fortran_order": False, "shape": (2, 8, 8, 1)})
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", inner.getvalue() + bytes(1 << 26))
+    tracemalloc.start()
+    with pytest.raises(CorruptUpdate, match="the images have 129 bytes"):
+        unpack(out.getvalue())
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 1 << 20
 
 
 def test_more_images_of_a_seed_begin_with_the_same_ones():

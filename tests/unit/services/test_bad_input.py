@@ -184,6 +184,18 @@ async def test_a_name_that_is_no_name_is_refused(device_of, name):
         await device_of(name).attach()
 
 
+@pytest.mark.parametrize("path", ["../../../log.sqlite", "/etc/passwd", "..", "models/../../../privacy.key"])
+async def test_a_path_where_a_digest_belongs_reads_nothing(coordinator, asked, path):
+    run, _, _, _ = asked
+    for call in (
+        coordinator.fleet.GetBlob(fleet_pb2.GetBlobRequest(sha256=path, run=run, round=1, device="a")).read(),
+        coordinator.fleet.StatBlob(fleet_pb2.StatBlobRequest(digest=path, run=run, round=1, device="a")),
+        coordinator.operator.GetArtifact(operator_pb2.GetArtifactRequest(run=run, sha256=path)).read(),
+    ):
+        with pytest.raises(BadRequest, match="is not a digest"):
+            await coordinator.ask(call)
+
+
 async def test_a_stream_starts_with_hello(device_of):
     device = device_of("a")
     device.hello = Heartbeat(1, 1.0, 1.0, 1)

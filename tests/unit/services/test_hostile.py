@@ -17,7 +17,7 @@ from coordinator.limits import Limits
 from fleet import rpc
 from fleet.domain import EnergyReading, Heartbeat, LeverInfo, Phase, PhaseMeasured, Progress, Quality, TaskFailed
 from fleet.errors import BadRequest, CorruptUpdate, TooMany, TooMuch, TooSlow, WattbedError
-from fleet.v1 import fleet_pb2, operator_pb2
+from fleet.v1 import fleet_pb2, fleet_pb2_grpc, operator_pb2
 from quantizer import decode, encode
 
 pytestmark = pytest.mark.slow
@@ -208,6 +208,14 @@ async def test_a_reason_of_a_megabyte_is_cut(coordinator, asked):
     assert len((await marked(coordinator, run)).reason) < 2100
 
 
+async def test_a_message_longer_than_grpc_takes_is_refused_unread(coordinator, pair):
+    request = fleet_pb2.StatBlobRequest(digest="0" * 32, run="x" * (5 << 20), round=1, device="a")
+    with pytest.raises(WattbedError, match=r"RESOURCE_EXHAUSTED.*larger than max"):
+        await coordinator.ask(coordinator.fleet.StatBlob(request))
+    await coordinator.start()
+    assert (await pair[0].task()).assignment.round == 1
+
+
 async def to_the_end(device):
     while True:
         await device.hear()
@@ -266,6 +274,17 @@ class TestLimits:
         call = coordinator.fleet.Attach()
         with pytest.raises(TooSlow, match=r"nothing came for 0\.3 s"):
             await coordinator.ask(call.read())
+
+    async def test_hundreds_of_streams_that_say_nothing_are_ended_and_keep_nobody_out(
+        self, coordinator, device_of
+    ):
+        crowd = rpc.channel(coordinator.address)
+        calls = [fleet_pb2_grpc.FleetStub(crowd).Attach() for _ in range(400)]
+        reading = [asyncio.create_task(coordinator.ask(call.read())) for call in calls]
+        await device_of("a").attach()
+        ended = await asyncio.gather(*reading, return_exceptions=True)
+        assert {type(e) for e in ended} == {TooSlow}
+        await crowd.close()
 
     async def test_a_slow_loris_is_ended_and_what_came_is_kept_for_it(self, coordinator, asked, pair):
         run, a, task, payload = asked
