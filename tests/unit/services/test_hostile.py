@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from coordinator.limits import Limits
 from fleet import rpc
 from fleet.domain import EnergyReading, Heartbeat, LeverInfo, Phase, PhaseMeasured, Progress, Quality, TaskFailed
-from fleet.errors import BadRequest, CorruptUpdate, TooMany, TooMuch, TooSlow, WattbedError
+from fleet.errors import BadRequest, CorruptUpdate, TooMany, TooMuch, TooSlow, Unreachable, WattbedError
 from fleet.v1 import fleet_pb2, fleet_pb2_grpc, operator_pb2
 from quantizer import decode, encode
 
@@ -283,7 +283,8 @@ class TestLimits:
         reading = [asyncio.create_task(coordinator.ask(call.read())) for call in calls]
         await device_of("a").attach()
         ended = await asyncio.gather(*reading, return_exceptions=True)
-        assert {type(e) for e in ended} == {TooSlow}
+        # Beyond 256 of one connection gRPC refuses, or has its client wait for its turn.
+        assert {TooSlow} <= {type(e) for e in ended} <= {TooSlow, Unreachable}
         await crowd.close()
 
     async def test_a_slow_loris_is_ended_and_what_came_is_kept_for_it(self, coordinator, asked, pair):
