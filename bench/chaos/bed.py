@@ -6,11 +6,14 @@ import resource
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 from chaos.relay import Relay
+from chaos.witness import counted
 
 from cli.client import Operator
 from cli.local import Running, Spec, end, start
@@ -33,6 +36,8 @@ def free_ports(count: int) -> list[int]:
 class Bed:
     """`state` is the coordinator's folder, where a test may have mounted a small disk."""
 
+    look_every_s = 0.05
+
     def __init__(self, folder: Path, agents: int, seed: int, state: Path | None = None) -> None:
         self.folder = folder
         self.state = state or folder / "coordinator"
@@ -42,9 +47,11 @@ class Bed:
         self.ways = {n: self.relay.link(n, self.address, seed + i) for i, n in enumerate(self.names)}
         self.running: dict[str, Running] = {}
 
-    @property
-    def log(self) -> Path:
+    def log_file(self) -> Path:
         return self.state / "log.sqlite"
+
+    def happened(self, run: str) -> Counter[str]:
+        return counted(self.log_file(), run)
 
     def start_all(self) -> None:
         self.start_coordinator()
@@ -111,21 +118,32 @@ class Bed:
         self.relay.close()
 
     async def attached(self) -> None:
-        """Waits until every agent is attached."""
-        async with Operator(self.address) as operator:
-            deadline = time.monotonic() + PATIENCE_S
-            while time.monotonic() < deadline:
-                try:
-                    if set(self.names) <= {d.device for d in await operator.devices() if d.attached}:
-                        return
-                except WattbedError:
-                    pass
-                await asyncio.sleep(0.05)
-        raise TimeoutError(f"not all of {self.names} attached; {self.said('coordinator')[-3000:]}")
+        try:
+            await attached(self.address, self.names)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {self.said('coordinator')[-3000:]}") from None
 
     async def begin(self, experiment: Experiment) -> str:
-        async with Operator(self.address) as operator:
-            return await operator.start(experiment, key=f"{experiment.name}/{time.monotonic_ns()}")
+        return await begin(self.address, experiment)
+
+
+async def attached(address: str, names: tuple[str, ...]) -> None:
+    """Waits until every one of `names` is attached. TimeoutError says who is not."""
+    deadline, there = time.monotonic() + PATIENCE_S, set[str]()
+    while time.monotonic() < deadline:
+        with suppress(WattbedError):
+            async with Operator(address) as operator:
+                there = {d.device for d in await operator.devices() if d.attached}
+            if set(names) <= there:
+                return
+        await asyncio.sleep(0.05)
+    raise TimeoutError(f"after {PATIENCE_S:g} s {sorted(set(names) - there)} are not attached")
+
+
+async def begin(address: str, experiment: Experiment) -> str:
+    """Starts a run."""
+    async with Operator(address) as operator:
+        return await operator.start(experiment, key=f"{experiment.name}/{time.monotonic_ns()}")
 
 
 def noop(name: str, devices: int, rounds: int, seed: int = 11, **changes: object) -> Experiment:

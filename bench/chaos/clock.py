@@ -48,7 +48,8 @@ async def jumping(bed: Bed, experiment: Experiment, seed: int) -> tuple[Outcome,
     wall, dice, hurt = WallClock(), random.Random(seed), Hurt()
     async with serving(bed, wall):
         for name in bed.names:
-            bed.start_agent(name)
+            if name not in bed.running:
+                bed.start_agent(name)
         calm = await left_alone(bed, experiment)
         began_s, name = time.monotonic(), await begun(bed, experiment)
         while not over(bed, name):
@@ -57,8 +58,8 @@ async def jumping(bed: Bed, experiment: Experiment, seed: int) -> tuple[Outcome,
             hurt.counts[NAME] += 1
         await ended(bed, name)
     outcome = Outcome(name, time.monotonic() - began_s, hurt=hurt)
-    outcome.findings = examine(bed.log, name, {n: bed.said(n) for n in bed.names})
-    story = entries(bed.log, name)
+    outcome.findings = examine(bed.log_file(), name, {n: bed.said(n) for n in bed.names})
+    story = entries(bed.log_file(), name)
     outcome.phase = next(e.body["outcome"] for e in story if e.kind == "RunEnded")
     outcome.models = models(story)
     return outcome, calm

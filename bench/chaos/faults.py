@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-from chaos.bed import Bed
 from chaos.relay import Weather
 
 LORIS_CONNECTIONS = 100
@@ -28,7 +28,9 @@ class Hurt:
 class Hand:
     """What a fault works with."""
 
-    bed: Bed
+    bed: Any
+    """What holds the processes or the containers; each fault knows which."""
+
     dice: random.Random
     hurt: Hurt
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-import sqlite3
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
-from chaos.bed import Bed
 from chaos.faults import Fault, Hand, Hurt
 from chaos.witness import Findings, JoulesWatch, entries, examine, models
 
@@ -19,6 +20,31 @@ from fleet.experiment import Experiment
 STUCK_S = 60.0
 """A run that does nothing for so long, with nothing done to it, is stuck."""
 BETWEEN_S = (0.05, 0.8)
+
+
+class Bed(Protocol):
+    """A coordinator and agents, be they processes or containers."""
+
+    names: tuple[str, ...]
+    address: str
+    http: str
+    look_every_s: float
+    """How often to look at the log: a look costs a process where the log is in a container."""
+
+    async def attached(self) -> None:
+        """Waits until every agent is attached."""
+
+    async def begin(self, experiment: Experiment) -> str:
+        """Starts a run."""
+
+    def happened(self, run: str) -> Counter[str]:
+        """How many events of each kind the log has of a run; none while it cannot be read."""
+
+    def log_file(self) -> Path:
+        """The log as it is now."""
+
+    def said(self, name: str) -> str:
+        """What the coordinator or an agent wrote to its own log."""
 
 
 @dataclass
@@ -38,7 +64,7 @@ async def left_alone(bed: Bed, experiment: Experiment) -> dict[int, str]:
     """The models of a run that nothing is done to."""
     run = await begun(bed, experiment)
     await ended(bed, run)
-    return models(entries(bed.log, run))
+    return models(entries(bed.log_file(), run))
 
 
 async def disturbed(
@@ -61,9 +87,10 @@ async def disturbed(
         await ended(bed, run)
         await bed.attached()
     outcome = Outcome(run, time.monotonic() - began_s, hurt=hand.hurt, scrapes=watch.scrapes)
-    outcome.findings = examine(bed.log, run, {name: bed.said(name) for name in bed.names})
+    log = bed.log_file()
+    outcome.findings = examine(log, run, {name: bed.said(name) for name in bed.names})
     outcome.findings.broken += hand.hurt.broken + watch.fell + await _replayed(bed, run)
-    story = entries(bed.log, run)
+    story = entries(log, run)
     outcome.phase = next(e.body["outcome"] for e in story if e.kind == "RunEnded")
     outcome.models = models(story)
     return outcome
@@ -77,20 +104,21 @@ async def begun(bed: Bed, experiment: Experiment) -> str:
 
 def over(bed: Bed, run: str) -> bool:
     """Whether the run has ended, by its log."""
-    return _count(bed, "run = ? AND kind = 'RunEnded'", run) > 0
+    return bed.happened(run)["RunEnded"] > 0
 
 
 async def _goes_on(bed: Bed, run: str) -> None:
     """Waits until something happens in the run, or nothing has for STUCK_S."""
-    seen, deadline = _count(bed, "run = ?", run), time.monotonic() + STUCK_S
-    while not over(bed, run):
-        if _count(bed, "run = ? AND kind = 'RoundOpened'", run) and _count(bed, "run = ?", run) > seen:
+    before, deadline = bed.happened(run).total(), time.monotonic() + STUCK_S
+    while True:
+        now = bed.happened(run)
+        if now["RunEnded"] or (now["RoundOpened"] and now.total() > before):
             return
         if time.monotonic() > deadline:
-            last = [f"{e.seq} {e.kind}" for e in entries(bed.log, run)[-12:]]
+            last = [f"{e.seq} {e.kind}" for e in entries(bed.log_file(), run)[-12:]]
             said = "\n".join(f"{n}: {bed.said(n)[-1500:]}" for n in ("coordinator", *bed.names))
             raise AssertionError(f"{run} stands still for {STUCK_S} s after {last}\n{said}")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(bed.look_every_s)
 
 
 async def ended(bed: Bed, run: str) -> None:
@@ -108,14 +136,3 @@ async def _replayed(bed: Bed, run: str) -> list[str]:
             return [] if replay.same_state else [f"{run}: the log folds to another state than the live one"]
         await asyncio.sleep(0.1)
     return [f"{run}: the coordinator does not answer"]
-
-
-def _count(bed: Bed, condition: str, run: str) -> int:
-    db = sqlite3.connect(f"file:{bed.log}?mode=ro", uri=True)
-    try:
-        (count,) = db.execute(f"SELECT count(*) FROM events WHERE {condition}", (run,)).fetchone()
-        return int(count)
-    except sqlite3.OperationalError:
-        return 0
-    finally:
-        db.close()

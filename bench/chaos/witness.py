@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -52,6 +53,14 @@ def entries(log: Path, run: str | None = None) -> list[Entry]:
         ]
     finally:
         db.close()
+
+
+def counted(log: Path, run: str) -> Counter[str]:
+    """How many events of each kind the run has; none where there is no log yet."""
+    query = "SELECT kind, count(*) FROM events WHERE run = ? GROUP BY kind"
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{log}?mode=ro", uri=True)) as db:
+        return Counter(dict(db.execute(query, (run,))))
+    return Counter()
 
 
 def models(story: list[Entry]) -> dict[int, str]:

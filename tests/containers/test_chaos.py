@@ -1,0 +1,39 @@
+"""A short story of faults on the emulated testbed; tests/system/chaos has the one with processes. The seed decides."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "bench"))
+
+from chaos import story
+from chaos.containers import FAULTS, Containers
+
+KINDS = ("gpu-workstation", "jetson-orin-nano", "mini-pc-n100", "raspberry-pi-5")
+ROUNDS = 10
+SEED = 1
+
+
+@pytest.fixture
+def bed(stack, tmp_path):
+    """The containers of the testbed; whatever was done to them is mended afterwards, links too."""
+    made = Containers(
+        stack.engine, stack.project, stack.coordinator, stack.http.removeprefix("http://"), KINDS, tmp_path
+    )
+    yield made
+    made.mend()
+    for kind in sorted(made.unshaped):
+        stack.shape(kind)
+    stack.attached(len(KINDS))
+
+
+async def test_whatever_is_killed_frozen_or_cut_the_run_ends_with_the_models_of_one_that_was_left_alone(bed, noop):
+    experiment = noop("chaos", rounds=ROUNDS, train_steps=2, step_s=0.1)
+    calm = await story.left_alone(bed, experiment)
+    outcome = await story.disturbed(bed, experiment, FAULTS, SEED, most=len(FAULTS))
+    assert outcome.findings.broken == []
+    assert (outcome.phase, outcome.models) == ("completed", calm)
+    assert sorted(outcome.hurt.counts) == sorted(FAULTS)
+    assert outcome.findings.acknowledged > 0
+    assert outcome.scrapes > 0
