@@ -6,19 +6,25 @@ import time
 from chaos import faults, story
 from chaos.bed import noop
 from chaos.clock import jumping
+from chaos.disks import AS_ROOT
 
 from cli.client import Operator
 from fleet.domain import LoggedEvent
 
 STOPS_WITHIN_S = 10.0
-CHOSEN = (
-    "coordinator: SIGKILL",
-    "coordinator: no file can grow",
-    "agent: SIGKILL",
-    "link: partition for up to 9 s",
-    "link: reset",
-    "slow loris",
-)
+LEFT_OUT = {
+    "coordinator: SIGKILL, again while it starts",
+    "coordinator: SIGTERM",  # a test of its own
+    "coordinator: SIGSTOP for up to 8 s",
+    "everything: SIGKILL",
+}
+SEED = 5
+ROUNDS = 14
+
+
+def every(bed):
+    """The faults that can be injected here."""
+    return faults.ANYWHERE | (AS_ROOT if bed.state.is_mount() else {})
 
 
 def experiment(name, rounds, **changes):
@@ -26,24 +32,16 @@ def experiment(name, rounds, **changes):
 
 
 async def test_whatever_is_killed_cut_or_full_the_run_ends_with_the_models_of_one_that_was_left_alone(bed):
-    bed.start_all()
-    calm = await story.left_alone(bed, experiment("chaos", 8))
-    chosen = {name: faults.ANYWHERE[name] for name in CHOSEN}
-    outcome = await story.disturbed(bed, experiment("chaos", 8), chosen, seed=5, most=len(CHOSEN))
+    calm = await story.left_alone(bed, experiment("chaos", ROUNDS))
+    chosen = {name: fault for name, fault in every(bed).items() if name not in LEFT_OUT}
+    outcome = await story.disturbed(bed, experiment("chaos", ROUNDS), chosen, SEED, most=len(chosen))
     assert outcome.findings.broken == []
     assert (outcome.phase, outcome.models) == ("completed", calm)
+    assert sorted(outcome.hurt.counts) == sorted(chosen)
     assert outcome.findings.acknowledged > 0
 
 
-async def test_a_clock_that_jumps_by_an_hour_closes_no_round_early_and_holds_none_up(bed):
-    outcome, calm = await jumping(bed, experiment("clock", 5, deadline_s=30), seed=3)
-    assert outcome.findings.broken == []
-    assert (outcome.phase, outcome.models) == ("completed", calm)
-    assert outcome.hurt.counts.total() > 0
-
-
 async def test_a_coordinator_that_is_told_to_stop_says_so_ends_in_time_and_the_round_goes_on(bed):
-    bed.start_all()
     await bed.attached()
     run = await bed.begin(experiment("stopped", 6))
     told = asyncio.Event()
@@ -65,3 +63,11 @@ async def test_a_coordinator_that_is_told_to_stop_says_so_ends_in_time_and_the_r
     assert time.monotonic() - began_s < STOPS_WITHIN_S
     bed.start_coordinator()
     await story.ended(bed, run)
+
+
+async def test_a_clock_that_jumps_by_an_hour_closes_no_round_early_and_holds_none_up(bed):
+    bed.kill("coordinator")
+    outcome, calm = await jumping(bed, experiment("clock", 5, deadline_s=30), seed=3)
+    assert outcome.findings.broken == []
+    assert (outcome.phase, outcome.models) == ("completed", calm)
+    assert outcome.hurt.counts.total() > 0
