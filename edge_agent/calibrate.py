@@ -6,10 +6,12 @@ without it is dynamic. A source that could not say in one window says nothing ab
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,6 +110,7 @@ class Calibrator:
         workload, params = await self._thread.run(self._prepare, plan)
         model_bytes = sum(tensor.nbytes for tensor in params.values())
         jobs = tuple(self._jobs(order, workload, params))
+        jobs = jobs if plan.budget_s is None else most_needed_first(jobs)
         rows: list[CalibrationRow] = []
 
         def say(what: str) -> None:
@@ -116,9 +119,10 @@ class Calibrator:
         try:
             say(Work.IDLE_BEFORE)
             rows.append(await self._idle(Work.IDLE_BEFORE, plan))
+            ends_s = math.inf if plan.budget_s is None else time.monotonic() + plan.budget_s
             for job in jobs:
                 say(named(job.row))
-                rows.append(await self._measure(job, plan))
+                rows.append(await self._measure_until(ends_s, job, plan))
             say(Work.IDLE_AFTER)
             await asyncio.sleep(plan.cool_down_s)
             rows.append(await self._idle(Work.IDLE_AFTER, plan))
@@ -203,6 +207,16 @@ class Calibrator:
         """Long enough for every source there is, and a little more."""
         return max([plan.window_s, *(1.05 * source.min_window_s for source in self._meter.sources)])
 
+    async def _measure_until(self, ends_s: float, job: Job, plan: CalibrationPlan) -> CalibrationRow:
+        """The row of `job`, or one that says that there was no time for it. A step that has begun is ended."""
+        left_s = ends_s - time.monotonic()
+        if left_s > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if math.isinf(left_s) else left_s):
+                    return await self._measure(job, plan)
+        reason = f"not measured: the {plan.budget_s:g} s that the plan gives were over"
+        return replace(job.row, reason=reason, left_out=True)
+
     async def _measure(self, job: Job, plan: CalibrationPlan) -> CalibrationRow:
         """The row of `job`; one that the connection was cut in is measured anew."""
         for delay in delays():
@@ -256,6 +270,16 @@ async def _filling(job: Job, window_s: float) -> float:
         if took_s >= window_s / 2 or units >= MOST_UNITS:
             return min(units * max(1.0, window_s / took_s), MOST_UNITS)
         units *= min(max(window_s / took_s, 2.0), 10.0)
+
+
+def most_needed_first(jobs: Sequence[Job]) -> tuple[Job, ...]:
+    """The first of every kind of work before the second of any: a prediction needs one of each."""
+    seen: Counter[Work] = Counter()
+    ranks = []
+    for job in jobs:
+        ranks.append(seen[job.row.work])
+        seen[job.row.work] += 1
+    return tuple(jobs[i] for i in sorted(range(len(jobs)), key=ranks.__getitem__))
 
 
 def assignment(plan: CalibrationPlan, device: str, row: CalibrationRow, steps: int) -> Assignment:

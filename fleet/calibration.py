@@ -40,6 +40,8 @@ class CalibrationPlan:
     of `bits`. Each is worked at for `warm_up_s`, then measured in `repeats` windows of at least `window_s`
     (longer where a source needs it), then in one of twice as much work, to check. `idle_s` of nothing at each
     end, the last after `cool_down_s`. A device that is away `lost_after_s` or not done in `deadline_s` has failed.
+    `budget_s`: rows that are not done so long after the first idling are left out, and what a prediction needs
+    most is measured first; None: all are measured.
     """
 
     workload: str
@@ -59,6 +61,7 @@ class CalibrationPlan:
     deadline_s: float
     quick: bool
     seed: int
+    budget_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,9 @@ class UnitJoules:
 class CalibrationRow:
     """One kind of work: `repeats` windows of `units` units each (a median). Seconds are per unit.
 
-    `repeats` 0: it cannot be done on this device, for `reason`. `residual`: how far the seconds of the check
-    window lay from what the median predicts, relative; None where there is no check.
+    `repeats` 0: it cannot be done on this device, or with `left_out` there was no time for it; `reason` says so.
+    `residual`: how far the seconds of the check window lay from what the median predicts, relative; None where
+    there is no check.
     """
 
     work: Work
@@ -105,6 +109,7 @@ class CalibrationRow:
     bits: int | None = None
     joules: tuple[UnitJoules, ...] = ()
     reason: str = ""
+    left_out: bool = False
 
 
 @dataclass(frozen=True)

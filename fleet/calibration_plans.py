@@ -30,6 +30,7 @@ class JoinSettings(Section):
     widths: tuple[float, ...]
     precisions: tuple[str, ...]
     bits: tuple[int, ...]
+    budget_s: float
     deadline_s: float
 
 
@@ -84,7 +85,8 @@ def plan(experiment: Experiment | None = None, *, quick: bool = False) -> Calibr
 
 
 def at_joining() -> CalibrationPlan:
-    """The micro-benchmark of a device that has joined: the standard workload at a few settings, once each."""
+    """The micro-benchmark of a device that has joined: the standard workload at what of a few settings fits into a
+    budget of seconds, once each."""
     s = standard()
     few = s.join_settings
     return replace(
@@ -92,6 +94,7 @@ def at_joining() -> CalibrationPlan:
         widths=few.widths,
         precisions=few.precisions,
         bits=few.bits,
+        budget_s=few.budget_s,
         deadline_s=few.deadline_s,
         **s.join.model_dump(),
     )
@@ -119,5 +122,7 @@ def check(plan: CalibrationPlan) -> None:
     for name in ("warm_up_s", "cool_down_s"):
         if not 0 <= getattr(plan, name) < math.inf:
             wrong.append(f"{name} {getattr(plan, name)}, which is not a time")
+    if plan.budget_s is not None and not 0 < plan.budget_s < math.inf:
+        wrong.append(f"budget_s {plan.budget_s}, which is not a time")
     if wrong:
         raise BadRequest("the plan of the calibration has " + "; ".join(wrong))

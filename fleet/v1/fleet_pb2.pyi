@@ -701,7 +701,7 @@ class CalibrationGivenUp(_message.Message):
     def __init__(self, calibration: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CalibrationPlan(_message.Message):
-    __slots__ = ("workload", "options_json", "shards", "block_size", "error_feedback", "widths", "precisions", "bits", "repeats", "window_s", "warm_up_s", "idle_s", "cool_down_s", "lost_after_s", "deadline_s", "quick", "seed")
+    __slots__ = ("workload", "options_json", "shards", "block_size", "error_feedback", "widths", "precisions", "bits", "repeats", "window_s", "warm_up_s", "idle_s", "cool_down_s", "lost_after_s", "deadline_s", "quick", "seed", "budget_s")
     WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
@@ -719,6 +719,7 @@ class CalibrationPlan(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     QUICK_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_S_FIELD_NUMBER: _ClassVar[int]
     workload: str
     options_json: str
     shards: int
@@ -736,7 +737,8 @@ class CalibrationPlan(_message.Message):
     deadline_s: float
     quick: bool
     seed: int
-    def __init__(self, workload: _Optional[str] = ..., options_json: _Optional[str] = ..., shards: _Optional[int] = ..., block_size: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., widths: _Optional[_Iterable[float]] = ..., precisions: _Optional[_Iterable[str]] = ..., bits: _Optional[_Iterable[int]] = ..., repeats: _Optional[int] = ..., window_s: _Optional[float] = ..., warm_up_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., cool_down_s: _Optional[float] = ..., lost_after_s: _Optional[float] = ..., deadline_s: _Optional[float] = ..., quick: _Optional[bool] = ..., seed: _Optional[int] = ...) -> None: ...
+    budget_s: float
+    def __init__(self, workload: _Optional[str] = ..., options_json: _Optional[str] = ..., shards: _Optional[int] = ..., block_size: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., widths: _Optional[_Iterable[float]] = ..., precisions: _Optional[_Iterable[str]] = ..., bits: _Optional[_Iterable[int]] = ..., repeats: _Optional[int] = ..., window_s: _Optional[float] = ..., warm_up_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., cool_down_s: _Optional[float] = ..., lost_after_s: _Optional[float] = ..., deadline_s: _Optional[float] = ..., quick: _Optional[bool] = ..., seed: _Optional[int] = ..., budget_s: _Optional[float] = ...) -> None: ...
 
 class Calibration(_message.Message):
     __slots__ = ("calibration", "device", "plan", "started_at_s", "seconds", "model_bytes", "rows")
@@ -757,7 +759,7 @@ class Calibration(_message.Message):
     def __init__(self, calibration: _Optional[str] = ..., device: _Optional[str] = ..., plan: _Optional[_Union[CalibrationPlan, _Mapping]] = ..., started_at_s: _Optional[float] = ..., seconds: _Optional[float] = ..., model_bytes: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[CalibrationRow, _Mapping]]] = ...) -> None: ...
 
 class CalibrationRow(_message.Message):
-    __slots__ = ("work", "repeats", "units", "seconds", "iqr_seconds", "residual", "width", "precision", "bits", "joules", "reason")
+    __slots__ = ("work", "repeats", "units", "seconds", "iqr_seconds", "residual", "width", "precision", "bits", "joules", "reason", "left_out")
     WORK_FIELD_NUMBER: _ClassVar[int]
     REPEATS_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
@@ -769,6 +771,7 @@ class CalibrationRow(_message.Message):
     BITS_FIELD_NUMBER: _ClassVar[int]
     JOULES_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     work: str
     repeats: int
     units: float
@@ -780,7 +783,8 @@ class CalibrationRow(_message.Message):
     bits: int
     joules: _containers.RepeatedCompositeFieldContainer[UnitJoules]
     reason: str
-    def __init__(self, work: _Optional[str] = ..., repeats: _Optional[int] = ..., units: _Optional[float] = ..., seconds: _Optional[float] = ..., iqr_seconds: _Optional[float] = ..., residual: _Optional[float] = ..., width: _Optional[float] = ..., precision: _Optional[str] = ..., bits: _Optional[int] = ..., joules: _Optional[_Iterable[_Union[UnitJoules, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+    left_out: bool
+    def __init__(self, work: _Optional[str] = ..., repeats: _Optional[int] = ..., units: _Optional[float] = ..., seconds: _Optional[float] = ..., iqr_seconds: _Optional[float] = ..., residual: _Optional[float] = ..., width: _Optional[float] = ..., precision: _Optional[str] = ..., bits: _Optional[int] = ..., joules: _Optional[_Iterable[_Union[UnitJoules, _Mapping]]] = ..., reason: _Optional[str] = ..., left_out: _Optional[bool] = ...) -> None: ...
 
 class UnitJoules(_message.Message):
     __slots__ = ("source", "component", "scope", "quality", "joules", "iqr_joules", "dynamic_joules", "residual", "flags")

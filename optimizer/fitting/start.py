@@ -109,7 +109,7 @@ class Start:
     def can(self, precision: str) -> bool | None:
         """Whether the device trained at `precision` in its calibration; None if nobody tried."""
         rows = [r for r in (self._calibration.rows if self._calibration else ()) if r.work is Work.TRAIN]
-        of = [r for r in rows if r.precision == precision]
+        of = [r for r in rows if r.precision == precision and not r.left_out]
         return any(r.repeats for r in of) if of else None
 
     def law(self, setting: Setting) -> float:

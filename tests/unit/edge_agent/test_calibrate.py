@@ -62,6 +62,29 @@ async def test_a_calibration_has_a_row_for_everything_that_was_asked(ordered, wo
     assert (found.calibration, found.device, found.plan, found.model_bytes) == ("c1", "d1", WIDER, 4000)
 
 
+async def test_under_a_budget_one_of_each_kind_of_work_comes_first(ordered, workload, attach):
+    ordered.tasks = [Calibrate("c1", replace(WIDER, budget_s=60.0))]
+    await attach()
+    found = await outcome(ordered)
+    assert [(r.work, r.width, r.bits) for r in found.rows[1:-1]] == [
+        ("train", 0.5, None), ("encode", None, 8), ("send", None, None), ("receive", None, None),
+        ("train", 1.0, None), ("encode", None, 32),
+    ]  # fmt: skip
+    assert not any(r.left_out for r in found.rows)
+
+
+async def test_what_does_not_fit_into_the_budget_is_ended_left_out_and_said(ordered, workload, attach):
+    workload.hold = True
+    ordered.tasks = [Calibrate("c1", replace(WIDER, budget_s=0.05))]
+    await attach()
+    found = await outcome(ordered)
+    assert [r.left_out for r in found.rows] == [False, *[True] * 6, False]
+    assert {r.reason for r in found.rows if r.left_out} == {
+        "not measured: the 0.05 s that the plan gives were over"
+    }
+    assert (workload.stopped_by, {r.repeats for r in found.rows}) == ("Cancelled", {0, 2})
+
+
 async def test_every_joule_stands_beside_what_is_left_without_idle_power(ordered, workload, attach):
     await attach()
     found = await outcome(ordered)

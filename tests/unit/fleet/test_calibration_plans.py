@@ -1,8 +1,11 @@
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fleet.calibration_plans import check, options_json, plan, standard
+from fleet.calibration_plans import at_joining, check, options_json, plan, standard
+from fleet.errors import BadRequest
 from fleet.experiment import PRECISIONS, Experiment, parse, read
 
 DEMO = Path(__file__).parents[3] / "experiments" / "demo.toml"
@@ -35,3 +38,16 @@ def test_a_quick_plan_says_so_and_asks_for_the_same_settings():
 @pytest.mark.parametrize("quick", [False, True])
 def test_the_plans_there_are_can_be_carried_out(quick):
     check(plan(quick=quick))
+
+
+def test_joining_is_measured_in_a_budget_that_begins_with_what_a_round_of_the_demo_needs():
+    joining, demo = at_joining(), read(DEMO).policy.options
+    check(joining)
+    assert joining.budget_s is not None
+    assert (joining.widths[0], joining.precisions[0]) == (demo["width"], demo["precision"])
+
+
+@pytest.mark.parametrize("budget_s", [0.0, -1.0, math.inf, math.nan])
+def test_a_budget_that_is_no_time_is_refused(budget_s):
+    with pytest.raises(BadRequest, match="budget_s"):
+        check(replace(at_joining(), budget_s=budget_s))

@@ -13,6 +13,7 @@ from coordinator.store import Store
 from fleet.domain import Capabilities, LeverInfo, Phase, Prediction
 from fleet.errors import BadExperiment, BadRequest
 from fleet.experiment import Experiment, parse
+from optimizer.fitting.start import Start
 from optimizer.ondemand.problem import Infeasible
 from optimizer.policies.precision import PrecisionPolicy
 from optimizer.policy import Candidate, Decision, load
@@ -286,6 +287,20 @@ def test_a_device_that_trains_at_nothing_on_the_menu_is_named(simulated):
     only = GREEDY | {"menu": MENU | {"precisions": ["bf16"]}}
     with pytest.raises(Infeasible, match="device a trains at none of bf16"):
         load("greedy", only).ask(1, candidates([device]))
+
+
+def test_a_precision_that_nobody_had_time_to_try_is_not_one_that_the_device_lacks(simulated):
+    (device,) = fleet(simulated, "a")
+
+    def can_train(**change):
+        rows = tuple(
+            replace(r, repeats=0, **change) if r.precision == "bf16" else r for r in device.calibration.rows
+        )
+        return Start(replace(device.candidate, calibration=replace(device.calibration, rows=rows)), None).can(
+            "bf16"
+        )
+
+    assert (can_train(reason="no"), can_train(left_out=True)) == (False, None)
 
 
 def test_the_precision_point_is_that_of_the_exhaustive_search_on_the_same_constants(simulated):
