@@ -20,7 +20,7 @@ from cryptography import x509
 from coordinator.loop import Loop
 from coordinator.machine.enrolment import Enrolment
 from fleet.domain import Hello
-from fleet.errors import NotAllowed, Revoked, Unauthenticated
+from fleet.errors import NotAllowed, Revoked, Unauthenticated, WattbedError
 from fleet.identity import Role, fingerprint, key_fingerprint, role_and_name
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._operators = operators
         self._clock = clock
         self._running: dict[asyncio.Task[Any], Identity] = {}
+        self._cutting: dict[asyncio.Task[Any], WattbedError] = {}
 
     async def intercept_service(
         self,
@@ -133,11 +134,11 @@ class Gate(grpc.aio.ServerInterceptor):
             raise Unauthenticated("there are no certificates on a port in plain text")
         return self._who(context).key_sha256
 
-    def cut(self, key_sha256: str) -> int:
-        """Ends every call that goes on with this key; how many they were."""
+    def cut(self, key_sha256: str, error: WattbedError) -> int:
+        """Ends every call that goes on with this key by `error`; how many they were."""
         tasks = [task for task, identity in self._running.items() if identity.key_sha256 == key_sha256]
         for task in tasks:
-            task.cancel()
+            self._end(task, error)
         return len(tasks)
 
     async def cut_the_expired(self) -> None:
@@ -147,8 +148,15 @@ class Gate(grpc.aio.ServerInterceptor):
             now_s = self._clock()
             for task, identity in list(self._running.items()):
                 if identity.expires_at_s <= now_s:
-                    log.info("the certificate of %s %s has run out", identity.role, identity.name)
-                    task.cancel()
+                    error = Unauthenticated(f"the certificate of {identity.role} {identity.name} has run out")
+                    log.info("%s", error)
+                    self._end(task, error)
+
+    def _end(self, task: asyncio.Task[Any], error: WattbedError) -> None:
+        """Ends a call by `error`. One that is only cancelled tells the other side nothing, which waits on."""
+        if task not in self._cutting:
+            self._cutting[task] = error
+            task.cancel()
 
     def _enrolled(self, context: Context) -> tuple[str, Enrolment]:
         identity = self._who(context)
@@ -191,8 +199,14 @@ class Gate(grpc.aio.ServerInterceptor):
         self._running[task] = identity
         try:
             yield
+        except asyncio.CancelledError:
+            if task not in self._cutting:
+                raise
+            task.uncancel()
+            raise self._cutting[task] from None
         finally:
             del self._running[task]
+            self._cutting.pop(task, None)
 
     def _unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:

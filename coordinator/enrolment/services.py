@@ -25,7 +25,7 @@ from coordinator.sessions import Sessions
 from coordinator.shelves import checked_name
 from fleet import wire
 from fleet.domain import TokenSummary
-from fleet.errors import BadRequest, ProtocolMismatch, Unequipped, UnknownDevice
+from fleet.errors import BadRequest, ProtocolMismatch, Revoked, Unequipped, UnknownDevice
 from fleet.identity import key_fingerprint, secret_hash
 from fleet.kinds import kind as kind_named
 from fleet.rpc import PROTOCOL_VERSION
@@ -150,9 +150,10 @@ class AdministrationService(enrolment_pb2_grpc.AdministrationServicer):
         """Its certificate is withdrawn, its stream and its calls end."""
         reason = request.reason or "no reason was given"
         await self._loop.submit(DeviceRevoked(self._loop.now_s(), request.device, reason))
+        error = Revoked(f"device {request.device} was revoked: {reason}")
         if session := self._sessions.find(request.device):
-            session.end(f"device {request.device} was revoked: {reason}")
-        self._gate.cut(self._loop.state.register.devices[request.device].key_sha256)
+            session.end(str(error))
+        self._gate.cut(self._loop.state.register.devices[request.device].key_sha256, error)
         return pb.RevokeDeviceResponse(device=self._device(request.device))
 
     async def RenameDevice(self, request: Any, context: Context) -> Any:  # noqa: N802
