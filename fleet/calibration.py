@@ -40,8 +40,8 @@ class CalibrationPlan:
     of `bits`. Each is worked at for `warm_up_s`, then measured in `repeats` windows of at least `window_s`
     (longer where a source needs it), then in one of twice as much work, to check. `idle_s` of nothing at each
     end, the last after `cool_down_s`. A device that is away `lost_after_s` or not done in `deadline_s` has failed.
-    `budget_s`: rows that are not done so long after the first idling are left out, and what a prediction needs
-    most is measured first; None: all are measured.
+    `budget_s`: rows that are not done so long after the first piece of work (which pays for imports) are left out,
+    and what a prediction needs most is measured first; None: all are measured.
     """
 
     workload: str

@@ -73,8 +73,16 @@ async def test_under_a_budget_one_of_each_kind_of_work_comes_first(ordered, work
     assert not any(r.left_out for r in found.rows)
 
 
-async def test_what_does_not_fit_into_the_budget_is_ended_left_out_and_said(ordered, workload, attach):
-    workload.hold = True
+async def test_what_does_not_fit_into_the_budget_is_ended_left_out_and_said(
+    ordered, workload, attach, monkeypatch
+):
+    trains = workload.train
+
+    def endless_but_the_first(*args):
+        workload.hold = bool(workload.trained)
+        return trains(*args)
+
+    monkeypatch.setattr(workload, "train", endless_but_the_first)
     ordered.tasks = [Calibrate("c1", replace(WIDER, budget_s=0.05))]
     await attach()
     found = await outcome(ordered)
