@@ -113,11 +113,17 @@ class Containers:
 
     def mend(self) -> None:
         """Lets go on what a fault that did not come to its end has left frozen or killed."""
-        for name in ("coordinator", "relay", *self.names):
-            container = self.container(name)
+        for container in self._all():
             if container.status == "paused":
                 container.unpause()
             container.start()
+
+    def healthy(self) -> bool:
+        """Whether every container is well, by its own check."""
+        return all(c.attrs["State"]["Health"]["Status"] == "healthy" for c in self._all())
+
+    def _all(self) -> list[Any]:
+        return [self.container(name) for name in ("coordinator", "relay", *self.names)]
 
 
 def kind(device: str) -> str:

@@ -26,6 +26,7 @@ def bed(stack, tmp_path):
     for kind in sorted(made.unshaped):
         stack.shape(kind)
     stack.attached(len(KINDS))
+    stack.until("healthy containers", made.healthy, 60)
 
 
 async def test_whatever_is_killed_frozen_or_cut_the_run_ends_with_the_models_of_one_that_was_left_alone(bed, noop):
