@@ -230,11 +230,12 @@ class Impostor:
         (folder / "cert.pem").write_bytes(credentials.certificate_pem)
         (folder / "key.pem").write_bytes(credentials.key_pem)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.num_tickets = 0  # else a client that leaves after the handshake breaks it
         self._context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
         self.heard = b""
-        self.handshakes = 0
+        self.handshakes = self.left = 0
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -248,6 +249,13 @@ class Impostor:
                 shown.settimeout(1)
                 while said := shown.recv(4096):
                     self.heard += said
+            self.left += 1
+
+    async def was_left(self) -> None:
+        """Waits until whoever came first has gone, and all they said is in `heard`."""
+        async with asyncio.timeout(10):
+            while not self.left:
+                await asyncio.sleep(0.01)
 
     def close(self) -> None:
         self._listening.close()
@@ -274,6 +282,7 @@ async def test_a_man_in_the_middle_at_joining_is_told_nothing(coordinator, impos
     there = impostor(foreign.for_coordinator(["127.0.0.1"], time.time()))
     with pytest.raises(WrongAuthority, match="nothing was sent"):
         await joined(tmp_path / "a", token, "a", KIND, there.address, patience_s=0.0)
+    await there.was_left()
     assert (there.handshakes, there.heard) == (1, b"")
     assert not (tmp_path / "a").exists()
 
@@ -285,6 +294,7 @@ async def test_a_man_in_the_middle_who_shows_the_right_authority_is_told_nothing
     there = impostor(pretending.for_coordinator(["127.0.0.1"], time.time()))
     with pytest.raises(WrongAuthority, match="did not issue"):
         await joined(tmp_path / "a", token, "a", KIND, there.address, patience_s=0.0)
+    await there.was_left()
     assert there.heard == b""
 
 
