@@ -22,7 +22,7 @@ from service_load import Load, Outcome, Scheme, ask_all, schemes, summed_up, war
 from cli import local, requests
 from cli.client import Operator
 from cli.options import console
-from cli.quality import Measuring, measured
+from cli.quality import STEPS, WIDTHS, Measuring, measured
 from cli.run import start, watch
 from fleet.experiment import Experiment, read
 from fleet.generation import Demand, Recipe
@@ -123,7 +123,7 @@ async def judged(address: str, run: str, quick: bool) -> QualityLaws:
     """The laws of the model's FID: those that are kept, or measured now."""
     how = Measuring(64 if quick else 512, SAMPLER, (0.25, 0.5, 1.0), (4, 8, 16))
     if not quick:
-        how = replace(how, widths=(0.25, 0.375, 0.5, 0.75, 1.0), steps=(4, 6, 10, 20))
+        how = replace(how, widths=WIDTHS, steps=STEPS)
     for _ in range(2):
         async with Operator(address) as operator:
             _, known = await requests.quality(operator, run)

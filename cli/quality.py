@@ -17,7 +17,9 @@ from fleet.experiment import Experiment
 from fleet.generation import Recipe
 
 WIDTHS = (0.25, 0.375, 0.5, 0.75, 1.0)
-STEPS = (4, 6, 10, 20)
+STEPS = (1, 2, 4, 6, 10, 20)
+"""From one on: plans have no fewer steps than were measured, and whoever fixed fewer by hand would be cheaper."""
+
 REFERENCE_STEPS = 50
 LEVELS = 10
 

@@ -24,7 +24,7 @@ NO_DEADLINE_S = 3600.0
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
 """Widths to choose from where the laws do not say which were measured."""
 
-MOST_STEP_CHOICES = 8
+MOST_STEP_CHOICES = 12
 
 
 @dataclass(frozen=True)
