@@ -31,6 +31,7 @@ class Model(Section):
     attention: tuple[int, ...]
     patch: int = Field(ge=1)
     divisor: int = Field(default=DIVISOR, ge=1)
+    group: int | None = Field(default=None, ge=1)
 
 
 class Diffusion(Section):
@@ -95,7 +96,9 @@ class Options(Section):
         kind, m = data.KINDS[self.dataset], self.model
         images = (kind.channels, kind.side)
         with torch.device(device):
-            return UNet(images, m.channels, m.multipliers, m.blocks, m.attention, m.patch, m.divisor, width)
+            return UNet(
+                images, m.channels, m.multipliers, m.blocks, m.attention, m.patch, m.divisor, width, m.group
+            )
 
 
 class DiffusionWorkload:

@@ -1,7 +1,8 @@
 """The U-Net of DDPM (Ho et al. 2020), slimmable as in DDSM (arXiv 2310.03337): width is said at each call.
 
 At width w every layer keeps its first `kept(C, w)` of C channels, so all widths share one set of weights and
-a narrow network is a slice of the wide one. GroupNorm keeps its number of groups and slices its affine.
+a narrow network is a slice of the wide one. GroupNorm slices its affine; it keeps its number of groups as in DDSM,
+or, with `group`, their size, so that a channel is normalised with the same others at every width.
 Where a skip is concatenated, the two halves are sliced separately. The first convolution takes all image
 channels and the last one gives all of them. A network may hold no more than what calls up to some width use: it
 is built so (`UNet(..., width=w)`), has the same parameters by name, and gives the same bits (workloads.narrow).
@@ -77,11 +78,11 @@ class Layer(nn.Module):
 
 
 class Norm(nn.Module):
-    """GroupNorm in `groups` over the concatenation of inputs of `sizes` channels each."""
+    """GroupNorm over the concatenation of inputs of `sizes` channels each, grouped as `grain` says."""
 
-    def __init__(self, *sizes: int, groups: int) -> None:
+    def __init__(self, *sizes: int, grain: "Grain") -> None:
         super().__init__()
-        self.sizes, self.groups = sizes, groups
+        self.sizes, self.grain = sizes, grain
         self.weight = nn.Parameter(torch.ones(sum(sizes)))
         self.bias = nn.Parameter(torch.zeros(sum(sizes)))
 
@@ -90,19 +91,27 @@ class Norm(nn.Module):
         keep = [i.shape[1] for i in inputs]
         x = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
         weight, bias = (first(p, self.sizes, keep, dim=0) for p in (self.weight, self.bias))
-        return F.group_norm(x, self.groups, weight, bias, eps=1e-6)
+        return F.group_norm(x, self.grain.groups(x.shape[1]), weight, bias, eps=1e-6)
 
 
 @dataclass(frozen=True)
 class Grain:
-    """Numbers of channels are multiples of `divisor`; layers hold what calls up to `width` use."""
+    """Numbers of channels are multiples of `divisor`; layers hold what calls up to `width` use.
+
+    GroupNorm takes `group` channels together, or where that is None has `divisor` groups.
+    """
 
     divisor: int
     width: float
+    group: int | None = None
 
     def held(self, channels: int) -> int:
         """Channels that a layer of `channels` holds."""
         return kept(channels, self.width, self.divisor)
+
+    def groups(self, channels: int) -> int:
+        """Groups of a GroupNorm over `channels`."""
+        return self.divisor if self.group is None else channels // self.group
 
 
 class Block(nn.Module):
@@ -112,10 +121,10 @@ class Block(nn.Module):
         super().__init__()
         self.out, self.grain = out, grain
         held, held_out = tuple(map(grain.held, sizes)), grain.held(out)
-        self.norm1 = Norm(*held, groups=grain.divisor)
+        self.norm1 = Norm(*held, grain=grain)
         self.conv1 = Layer(held, held_out, 3, 3)
         self.time = Layer((grain.held(time),), held_out)
-        self.norm2 = Norm(held_out, groups=grain.divisor)
+        self.norm2 = Norm(held_out, grain=grain)
         self.conv2 = Layer((held_out,), held_out, 3, 3, gain=0.0)
         self.shortcut = None if sizes == (out,) else Layer(held, held_out, 1, 1)
 
@@ -135,7 +144,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int, grain: Grain) -> None:
         super().__init__()
         held = grain.held(channels)
-        self.norm = Norm(held, groups=grain.divisor)
+        self.norm = Norm(held, grain=grain)
         self.q, self.k, self.v = (Layer((held,), held, 1, 1) for _ in range(3))
         self.proj = Layer((held,), held, 1, 1, gain=0.0)
 
@@ -157,7 +166,9 @@ class UNet(nn.Module):
     patch: squares of so many pixels a side are folded into channels first (1: none; 2 makes a call about
     four times cheaper; Hoogeboom et al. 2023). side / patch must be divisible by 2 for each level but one.
     divisor: see `kept`; a small one gives small networks more widths. width: the widest call that this network
-    can make. ValueError where the numbers do not fit.
+    can make. group: channels that a GroupNorm takes together, of which `divisor` is a multiple; None: as many
+    groups as `divisor` says, at every width. Then narrow calls of small networks have groups of one channel, which
+    takes the time step, a number added to each channel, out again. ValueError where the numbers do not fit.
     """
 
     def __init__(
@@ -170,17 +181,20 @@ class UNet(nn.Module):
         patch: int = 1,
         divisor: int = DIVISOR,
         width: float = 1.0,
+        group: int | None = None,
     ) -> None:
         super().__init__()
         if channels % divisor:
             raise ValueError(f"{channels} channels are not a multiple of {divisor}")
+        if group is not None and divisor % group:
+            raise ValueError(f"divisor {divisor} is not a multiple of group {group}")
         if images[1] % (patch * 2 ** (len(multipliers) - 1)):
             halvings = len(multipliers) - 1
             raise ValueError(f"images of side {images[1]} in patches of {patch} cannot be halved {halvings} times")
         self.patch, self.image_channels, side = patch, images[0] * patch**2, images[1] // patch
         self.channels, self.time_channels = channels, 4 * channels
         self.levels, self.blocks = len(multipliers), blocks
-        self.grain = grain = Grain(divisor, width)
+        self.grain = grain = Grain(divisor, width, group)
         time, c, held = self.time_channels, channels, grain.held
 
         self.time1, self.time2 = Layer((channels,), held(time)), Layer((held(time),), held(time))
@@ -209,7 +223,7 @@ class UNet(nn.Module):
                     self.focus[f"up{level}-{b}"] = Attention(c, grain)
             if level:
                 self.grow.append(Layer((held(c),), held(c), 3, 3))
-        self.norm = Norm(held(c), groups=divisor)
+        self.norm = Norm(held(c), grain=grain)
         self.exit = Layer((held(c),), self.image_channels, 3, 3, gain=0.0)
 
     def draw(self, generator: torch.Generator) -> None:

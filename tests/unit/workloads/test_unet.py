@@ -59,6 +59,38 @@ def test_cost_of_a_small_network_with_a_small_divisor_goes_with_the_square_of_th
     assert macs(net, (1, 8), width) / macs(net, (1, 8), 1.0) == pytest.approx(width**2, rel=0.03)
 
 
+def times_told_apart(width: float, group: int | None) -> bool:
+    """Whether the first block of a network of 16 channels gives different images at different time steps."""
+    generator = torch.Generator().manual_seed(1)
+    net = UNet((1, 8), 16, (1, 2), 1, (), divisor=4, group=group)
+    net.draw(generator)
+    torch.nn.init.normal_(net.down[0].conv2.weight, generator=generator)
+    c = kept(16, width, 4)
+    inputs, times = [torch.randn(1, c, 8, 8, generator=generator)], torch.randn(2, 1, 4 * c, generator=generator)
+    with torch.no_grad():
+        early, late = (net.down[0](inputs, time, width) for time in times)
+    return not torch.allclose(early, late, atol=1e-3)
+
+
+def test_groups_of_a_fixed_size_let_the_narrowest_call_know_the_time_step():
+    assert times_told_apart(1.0, group=None)
+    assert not times_told_apart(0.25, group=None)
+    assert times_told_apart(0.25, group=4)
+
+
+def test_with_groups_of_a_fixed_size_a_channel_is_normalised_with_the_same_others_at_every_width():
+    net = UNet((1, 8), 16, (1, 2), 1, (), divisor=4, group=4)
+    whole = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(1))
+
+    for few in (4, 8, 12):
+        assert torch.allclose(net.norm(whole[:, :few]), net.norm(whole)[:, :few], atol=1e-6)
+
+
+def test_a_group_that_does_not_divide_the_divisor_is_refused_with_numbers():
+    with pytest.raises(ValueError, match="divisor 4 is not a multiple of group 3"):
+        UNet((1, 8), 16, (1, 2), 1, (), divisor=4, group=3)
+
+
 def test_training_at_a_width_moves_only_that_slice(net):
     net.zero_grad()
     net(torch.ones(2, 1, 8, 8), torch.tensor([1, 2]), 0.5).square().sum().backward()
