@@ -46,7 +46,8 @@ class Training(Section):
 
     optimizer "adam8bit" keeps the moments of large tensors in 8 bits (bitsandbytes; Dettmers et al. 2022).
     lr_decay "cosine" lets the rate fall from `lr` to zero within each round, "none" keeps it.
-    flexible: by the sandwich rule, for all widths at once; see workloads.flexible.
+    flexible: by the sandwich rule, for all widths at once, see workloads.flexible; there `between` widths are
+    drawn beside the ends, and a loss at width w counts w^-narrow_exponent.
     """
 
     batch: int = Field(ge=1)
@@ -55,6 +56,8 @@ class Training(Section):
     clip: float = Field(gt=0)
     optimizer: Literal["adam", "adam8bit"] = "adam"
     flexible: bool = False
+    between: int = Field(default=1, ge=0)
+    narrow_exponent: float = Field(default=0.0, ge=0)
 
 
 class Judging(Section):
@@ -182,12 +185,12 @@ class DiffusionWorkload:
             x0 = scaled(split.images[mine[drawn.numpy()]])
             t = torch.randint(len(self._abar), (how.batch,), generator=generator)
             noise = torch.randn(x0.shape, generator=generator)
-            at = flexible.sandwich(among, generator) if how.flexible else (assignment.width,)
+            at = flexible.sandwich(among, generator, how.between) if how.flexible else (assignment.width,)
             optimizer.zero_grad()
-            for width in at:
+            for width, share in zip(at, flexible.shares(at, how.narrow_exponent), strict=True):
                 with torch.autocast("cpu", torch.bfloat16, enabled=assignment.precision == "bf16"):
                     mean = ddpm.loss(running, x0, t, noise, self._abar, width).mean()
-                mean.backward()  # type: ignore[no-untyped-call]
+                (share * mean).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(net.parameters(), how.clip)
             optimizer.step()
             if bits < 32:

@@ -9,7 +9,7 @@ import torch
 from fleet.domain import Assignment
 from fleet.errors import BadRequest
 from workloads.diffusion import DiffusionWorkload
-from workloads.flexible import sandwich, widths
+from workloads.flexible import sandwich, shares, widths
 from workloads.narrow import cut, parts_of
 from workloads.protocol import Shard
 
@@ -48,6 +48,33 @@ def test_a_step_has_both_ends_and_any_one_between():
     drawn = {sandwich((0.25, 0.5, 0.75, 1.0), generator) for _ in range(40)}
 
     assert drawn == {(0.25, 0.5, 1.0), (0.25, 0.75, 1.0)}
+    assert sandwich((0.25, 0.5, 0.75, 1.0), generator, between=2) == (0.25, 0.5, 0.75, 1.0)
+    assert sandwich((0.25, 0.5, 0.75, 1.0), generator, between=0) == (0.25, 1.0)
+    assert sandwich((0.25,), generator, between=2) == (0.25,)
+
+
+def test_shares_of_the_losses_go_with_a_power_of_the_width_and_are_one_on_average():
+    assert shares((0.25, 0.5, 1.0), 1.0) == pytest.approx((12 / 7, 6 / 7, 3 / 7))
+    assert shares((0.25, 0.75, 1.0), 0.0) == (1.0, 1.0, 1.0)
+    assert shares((0.3,), 2.0) == (1.0,)
+
+
+def test_a_heavy_narrow_loss_leads_the_weights_that_it_uses_and_leaves_the_rest_to_the_wide(options, weights):
+    def update(exponent: float, flexible: bool = True, width: float = 1.0) -> dict[str, np.ndarray]:
+        training = options["training"] | {"flexible": flexible, "narrow_exponent": exponent}
+        plain = DiffusionWorkload(options | {"training": training}, None)
+        return plain.train(weights, ALL, replace(ASSIGNMENT, width=width, train_steps=1), ignore).update
+
+    equal, heavy, alone = update(0.0), update(4.0), update(0.0, flexible=False, width=0.25)
+
+    def agree(found: dict[str, np.ndarray]) -> float:
+        """Share of the narrowest network's weights in a convolution that move as those of one trained alone."""
+        name = "down.0.conv1.weight"
+        return float(np.mean(np.sign(found[name][:4, :4]) == np.sign(alone[name][:4, :4])))
+
+    assert agree(heavy) > max(agree(equal), 0.98)
+    assert all(np.abs(heavy[name]).max() > 1e-3 for name in ("down.0.conv1.weight", "exit.weight"))
+    assert np.array_equal(np.sign(heavy["down.0.conv1.weight"][12:]), np.sign(equal["down.0.conv1.weight"][12:]))
 
 
 def test_the_same_seed_gives_the_same_update_to_the_bit(flexible, weights):
