@@ -2,11 +2,11 @@
 it.
 
 Trains experiments/flexible.toml by the sandwich rule on a local testbed of four agents; networks alone at 0.25,
-0.5 and 0.75 for the same rounds, steps and seeds; and experiments/flexible-mixed.toml, whose devices afford
-different widths. Then measures what recipes (width of each step, steps, sampler, bits) are worth on the first
-flexible model, fits the laws that generation is planned with, and writes them: --laws FILE. What is done already
-in the file of --json is kept, so a bench that was stopped goes on. Joules are of the CPU-time model on this
-machine: estimated.
+0.5, 0.75 and 1 for the same rounds, steps and seeds; and, of the first seed, experiments/flexible-mixed.toml,
+whose devices afford different widths. Then measures what recipes (width of each step, steps, sampler, bits) are
+worth on the first flexible model, fits the laws that generation is planned with, and writes them: --laws FILE.
+What is done already in the file of --json is kept, so a bench that was stopped goes on. Joules are of the
+CPU-time model on this machine: estimated.
 """
 
 import json
@@ -36,10 +36,10 @@ from workloads.diffusion import Options
 from workloads.unet import macs, parameters
 
 NAME = "widths"
-WIDTHS = (0.25, 0.5, 0.75)
+WIDTHS = (0.25, 0.5, 0.75, 1.0)
 LEVELS, LEVEL_IMAGES = 10, 256
 REFERENCE_STEPS = 100
-GRID_STEPS, GRID_WIDTHS = (3, 5, 10, 20), (0.25, 0.5, 0.75, 1.0)
+GRID_STEPS = (3, 5, 10, 20)
 OPTIONS: dict[str, Any] = dict(read(ROOT / "experiments" / "flexible.toml").workload.options)
 
 
@@ -80,7 +80,7 @@ def main() -> int:
         measure(kept, case, options.seed)
     if kept.noise is None:
         found = measuring.noise_errors(
-            OPTIONS, weights(kept, first), (*WIDTHS, 1.0), levels=LEVELS, images=LEVEL_IMAGES, seed=options.seed
+            OPTIONS, weights(kept, first), WIDTHS, levels=LEVELS, images=LEVEL_IMAGES, seed=options.seed
         )
         kept.noise = asdict(found)
         kept.save()
@@ -175,7 +175,7 @@ def cost() -> list[dict[str, float]]:
 def grid(kept: Kept, model: str, seed: int) -> bytes:
     """PNG: a row for each width, with four images for each number of steps, all of the same noise."""
     of = sampling.load(OPTIONS, weights(kept, model))
-    made = [sampling.sample(of, w, s, SAMPLER, 4, seed) for w in GRID_WIDTHS for s in GRID_STEPS]
+    made = [sampling.sample(of, w, s, SAMPLER, 4, seed) for w in WIDTHS for s in GRID_STEPS]
     return quality.grid_png(np.concatenate(made), columns=4 * len(GRID_STEPS))
 
 

@@ -51,12 +51,12 @@ class Trained:
 
 
 def every(seeds: list[int], alone: tuple[float, ...]) -> Iterator[Wanted]:
-    """Seed after seed, so that a bench that is stopped has whole seeds."""
+    """Seed after seed, so that a bench that is stopped has whole seeds; mixed devices of the first only."""
     for seed in seeds:
         yield Wanted(FLEXIBLE, 1.0, seed)
         for width in alone:
             yield Wanted(ALONE, width, seed)
-        yield Wanted(MIXED, 1.0, seed)
+    yield Wanted(MIXED, 1.0, seeds[0])
 
 
 def changed(wanted: Wanted, rounds: int | None, steps: int | None) -> Experiment:
