@@ -1,8 +1,8 @@
-"""The sandwich rule: on one batch the widest network, the narrowest and one in between; then one step of the
+"""The sandwich rule: on one batch the widest network, the narrowest and some in between; then one step of the
 optimiser.
 
 Yu and Huang 2019 ("Universally Slimmable Networks"), for diffusion as in DDSM (arXiv 2310.03337). The gradients of
-the three losses are added. A device that can afford less than the whole network plays it up to the width it has.
+the losses are added. A device that can afford less than the whole network plays it up to the width it has.
 
 The weights of a narrow network belong to all wider ones too, whose gradients on them point elsewhere, while what
 only wide networks have is theirs alone. So a narrow loss may count for more, w^-exponent: Adam's steps do not grow
