@@ -91,8 +91,15 @@ class Loop:
 
     def watch(self, run: str, watcher: Watcher) -> Callable[[], None]:
         """Calls `watcher` with each further event of `run`, until the returned function is called."""
-        self._watchers.setdefault(run, set()).add(watcher)
-        return lambda: self._watchers[run].discard(watcher)
+        watchers = self._watchers.setdefault(run, set())
+        watchers.add(watcher)
+
+        def end() -> None:
+            watchers.discard(watcher)
+            if not watchers and self._watchers.get(run) is watchers:
+                del self._watchers[run]
+
+        return end
 
     @property
     def waiting(self) -> int:

@@ -76,11 +76,16 @@ class Shelves:
         self._store(run, *shelf).drop(sha256)
 
     def tidy(self, run: str) -> None:
-        """Frees what a run that has ended left: files to be written over, and uploads that nobody goes on with."""
+        """Frees what a run that has ended left: files to be written over, uploads that nobody goes on with, and in
+        memory the stores of updates, one for each device.
+        """
         for key, store in list(self._stores.items()):
             if key[0] == run:
                 store.drop_spare()
                 store.sweep(math.inf)
+                if key[1] == "updates":
+                    with self._lock:
+                        self._stores.pop(key, None)
 
     def _store(self, run: str, *shelf: str) -> BlobStore:
         key = (checked_name("run", run), *shelf)
