@@ -156,7 +156,7 @@ def main() -> int:
     options = line.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     origin = Provenance.now(options.seed, ["grpcio"])
-    runs, rounds, clock_rounds = (1, 8, 6) if options.quick else (8, 30, 20)
+    runs, rounds, clock_rounds = (1, 8, 6) if options.quick else (7, 30, 20)
     wanted = [Ran(FAULTS, options.seed + number, rounds) for number in range(runs)]
     wanted.append(Ran(CLOCK, options.seed, clock_rounds))
     done = kept(options.json)
