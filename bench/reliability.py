@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Ran:
     seconds: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    commit: str = ""
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -124,6 +125,8 @@ def report(runs: list[Ran]) -> str:
         ("things that did not hold", len(broken), "0"),
     ]
     listed = "".join(f"\n- {what}" for what in broken)
+    commits = Counter(ran.commit or "no commit" for ran in runs)
+    made = ", ".join(f"{count} at {commit}" for commit, count in sorted(commits.items()))
     rounds, seconds = sum(ran.rounds for ran in runs), sum(ran.seconds for ran in runs)
     return f"""# Reliability
 
@@ -142,7 +145,9 @@ allowed); the log's time never goes back; SQLite finds it whole; folded anew it 
 Partition, delay, loss and reset are made by a relay on loopback, which can lose no bytes that TCP has taken: a
 loss is a stall of a retransmission timeout. The clock is that of a coordinator in the process of the script; the
 host's own is not touched. Where the script runs as root the coordinator's disk is a tmpfs that is filled and
-remounted read-only. Not tried: a disk that lies about having written, a power cut, and netem."""
+remounted read-only. Not tried: a disk that lies about having written, a power cut, and netem.
+
+Runs by commit: {made}."""
 
 
 def lost(runs: list[Ran]) -> int:
@@ -165,7 +170,7 @@ def main() -> int:
             if ran.key in done:
                 continue
             folder = (options.folder or Path(temporary)).resolve() / f"{ran.kind}-{ran.seed}"
-            done[ran.key] = found = carry_out(ran, folder)
+            done[ran.key] = found = replace(carry_out(ran, folder), commit=(origin.commit or "")[:12])
             if options.json:
                 options.json.write_text(json.dumps({"numbers": [asdict(r) for r in done.values()]}, indent=1))
             said = f"{ran.kind} {ran.seed}: {found.rounds} rounds, {sum(found.faults.values())} faults"

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from coordinator.clock import SteadyClock
 from coordinator.disk import in_trouble
@@ -148,7 +149,8 @@ class Loop:
         inbox, self._inbox = self._inbox, []
         state, accepted = self.state, list[Event]()
         done: list[tuple[asyncio.Future[None] | None, Exception | None]] = []
-        for events, future in inbox:
+        for submitted, future in inbox:
+            events = _not_before(state.now_s, submitted)
             try:
                 after = fold(events, state)
             except Exception as error:  # one that cannot be must not hold the others up
@@ -248,6 +250,15 @@ class Loop:
                 what = type(effect).__name__.lower()
                 return (RunEnded(self.now_s(), effect.run, "failed", f"{what}: {reason}"),)
         return ()
+
+
+def _not_before(at_s: float, events: tuple[Event, ...]) -> tuple[Event, ...]:
+    """`events` at `at_s` or later and in order: one that was overtaken on its way here happens when it comes."""
+    ordered: list[Event] = []
+    for event in events:
+        at_s = max(at_s, event.at_s)
+        ordered.append(event if event.at_s == at_s else replace(event, at_s=at_s))
+    return tuple(ordered)
 
 
 def _tell(future: asyncio.Future[None] | None, problem: Exception | None) -> None:

@@ -136,3 +136,10 @@ async def test_time_in_the_log_never_goes_back(start):
     await loop.submit(run_started())
     clock.now_s = 5.0
     assert loop.now_s() == 100.0
+
+
+async def test_what_was_overtaken_on_its_way_to_the_log_happens_when_it_comes(start):
+    loop = start()
+    await loop.submit(DeviceAttached(105.0, "a", "s1", MACHINE, None), DeviceDetached(103.0, "a", "s1", "late"))
+    await loop.submit(run_started())
+    assert [line.at_s for line in loop._store.read()] == [100.0, 105.0, 105.0, 105.0]
