@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -197,6 +198,37 @@ def stack(engine):
         bed.compose("down", "--volumes", "--timeout", "3", check=False)
     left = [*bed.left(), *(v.name for v in engine.volumes.list() if v.name in volumes)]
     assert left == [], "what `docker compose down -v` left"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that has ended, and the Unix time at which it was about to begin."""
+
+    run: str
+    began_s: float
+
+
+@pytest.fixture(scope="session")
+def emulated(stack):
+    """experiments/emulated.toml, run once as a user would."""
+    stack.attached(4)
+    began_s = time.time()
+    done = subprocess.run(
+        [sys.executable, "-c", "from cli.app import main; main()", "run", "experiments/emulated.toml", "--json"],
+        cwd=ROOT,
+        env=stack.environment | {"WATTBED_COORDINATOR": stack.coordinator},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+    async def latest() -> str:
+        async with Operator(stack.coordinator) as operator:
+            return (await operator.find("latest")).run
+
+    return Ran(asyncio.run(latest()), began_s)
 
 
 @pytest.fixture(scope="session")

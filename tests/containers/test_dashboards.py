@@ -16,7 +16,6 @@ from cli.client import Operator
 from dashboards.queries import may_be_empty, queries
 from dashboards.recorded import promtool_test
 from fleet.energy import APART
-from fleet.experiment import read
 from fleet.generation import GenerationRequest, Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +26,6 @@ SCRAPED_WITHIN_S = 120
 """A scrape and two evaluations take 15 s; on a busy machine scrapes are missed."""
 REQUESTS = 3
 """A rate needs more than one scrape, and each request may go to another device."""
-
-ROUNDS = 4
-"""A device's first round has no prediction, and a rate needs more than one window."""
 
 
 def promtool(engine, *args, stdin=""):
@@ -83,29 +79,24 @@ class Run:
 
 def scraped(stack):
     """Whether Prometheus has the end of the run, every agent and the rules that read them, all at this moment."""
-    ended = stack.query('wattbed_run_info{experiment="dashboards", phase="completed"}')
+    ended = stack.query('wattbed_run_info{experiment="emulated", phase="completed"}')
     agents = stack.query('up{job="agents"} == 1')
     recorded = stack.query("device_quality_scope:wattbed_power_watts:sum")
     return ended and len(agents) == 4 and len({r["metric"]["device"] for r in recorded}) >= 4
 
 
 @pytest.fixture(scope="module")
-def ran(stack):
-    """A run of experiments/emulated.toml, shorter, that has ended and has been scraped."""
-    experiment = read(ROOT / "experiments" / "emulated.toml").model_copy(
-        update={"name": "dashboards", "rounds": ROUNDS}
-    )
+def ran(stack, emulated):
+    """The run of experiments/emulated.toml, of which images were asked for, and that has been scraped."""
 
-    async def run():
-        name = await stack.begin(experiment)
-        await stack.event(name, "RunEnded", "completed", timeout_s=900)
+    async def asked():
         async with Operator(stack.coordinator) as operator:
             served = [d.device for d in await operator.devices() if d.attached]
             for n in range(REQUESTS):
                 for device in served:  # joules of every scope that there is, which devices of two kinds have
                     images = GenerationRequest(
                         f"dashboards-{n}-{device}",
-                        name,
+                        emulated.run,
                         2,
                         n,
                         where="device",
@@ -115,13 +106,11 @@ def ran(stack):
                     async for _ in requests.follow(operator, images):
                         pass
                 await asyncio.sleep(STEP_S)
-            return await operator.report(name)
+            return await operator.report(emulated.run)
 
-    stack.attached(4)
-    began_s = time.time()
-    report = asyncio.run(run())
+    report = asyncio.run(asked())
     stack.until("the end of the run, scraped", lambda: scraped(stack), SCRAPED_WITHIN_S)
-    return Run(stack.prometheus, began_s, time.time(), report)
+    return Run(stack.prometheus, emulated.began_s, time.time(), report)
 
 
 def scopes(ran):
@@ -130,7 +119,7 @@ def scopes(ran):
 
 
 def test_every_query_of_every_panel_has_data_after_a_run(ran):
-    asked = [a for scope in scopes(ran) for a in queries("dashboards", scope, "estimated")]
+    asked = [a for scope in scopes(ran) for a in queries("emulated", scope, "estimated")]
     empty = {}
     for query in dict.fromkeys(asked):
         here = (query.dashboard, query.panel, query.expr)
@@ -142,7 +131,7 @@ def test_every_query_of_every_panel_has_data_after_a_run(ran):
 def test_variables_have_values_to_choose_from(ran):
     for label, metric in {
         "experiment": "wattbed_run_info",
-        "run": 'wattbed_run_info{experiment="dashboards"}',
+        "run": 'wattbed_run_info{experiment="emulated"}',
         "device": "wattbed_device_attached",
         "kind": "wattbed_device_info",
         "method": "wattbed_grpc_requests_total",
@@ -154,7 +143,7 @@ def test_variables_have_values_to_choose_from(ran):
 def test_limits_and_links_of_every_kind_are_on_the_dashboard(ran):
     shown = {
         query.panel: {r["metric"].get("kind") for r in ran.ask(query.expr, query.instant)}
-        for query in queries("dashboards", "wall", "estimated")
+        for query in queries("emulated", "wall", "estimated")
         if query.panel in ("CPU: quota by kind", "Link rate by kind", "Link delay by kind")
     }
     kinds = {"raspberry-pi-5", "jetson-orin-nano", "mini-pc-n100", "gpu-workstation"}
@@ -164,7 +153,7 @@ def test_limits_and_links_of_every_kind_are_on_the_dashboard(ran):
 
 def test_prometheus_and_the_ledger_say_the_same_of_the_run(ran):
     def shown(metric, label):
-        found = ran.ask(f'sum by ({label}) ({metric}{{experiment="dashboards"}})', instant=True)
+        found = ran.ask(f'sum by ({label}) ({metric}{{experiment="emulated"}})', instant=True)
         return {r["metric"][label]: pytest.approx(float(r["value"][1])) for r in found}
 
     devices = [device for page in ran.report.rounds for device in page.devices]

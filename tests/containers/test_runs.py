@@ -1,39 +1,17 @@
 """Runs on the emulated testbed: one that trains, one that loses a device, one that loses the coordinator."""
 
-import asyncio
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 from cli.client import Operator
-from fleet.domain import RunReport
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_emulated_toml_trains_over_four_kinds_at_bits_of_their_own(stack):
-    stack.attached(4)
-    command = [
-        sys.executable,
-        "-c",
-        "from cli.app import main; main()",
-        "run",
-        "experiments/emulated.toml",
-        "--json",
-    ]
-    environment = stack.environment | {"WATTBED_COORDINATOR": stack.coordinator}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-
-    async def ledger() -> RunReport:
-        async with Operator(stack.coordinator) as operator:
-            return await operator.report((await operator.find("latest")).run)
-
-    last = asyncio.run(ledger()).rounds[-1]
+async def test_emulated_toml_trains_over_four_kinds_at_bits_of_their_own(stack, emulated):
+    async with Operator(stack.coordinator) as operator:
+        last = (await operator.report(emulated.run)).rounds[-1]
     assert (last.round, {(d.kind, d.bits_up, d.status) for d in last.devices}) == (
         8,
         {
