@@ -47,7 +47,8 @@ class Training(Section):
     optimizer "adam8bit" keeps the moments of large tensors in 8 bits (bitsandbytes; Dettmers et al. 2022).
     lr_decay "cosine" lets the rate fall from `lr` to zero within each round, "none" keeps it.
     flexible: by the sandwich rule, for all widths at once, see workloads.flexible; there `between` widths are
-    drawn beside the ends, and a loss at width w counts w^-narrow_exponent.
+    drawn beside the ends, all on one batch or each on one of its own, and a loss at width w counts
+    w^-narrow_exponent.
     """
 
     batch: int = Field(ge=1)
@@ -57,6 +58,7 @@ class Training(Section):
     optimizer: Literal["adam", "adam8bit"] = "adam"
     flexible: bool = False
     between: int = Field(default=1, ge=0)
+    batches: Literal["one", "each"] = "one"
     narrow_exponent: float = Field(default=0.0, ge=0)
 
 
@@ -181,15 +183,14 @@ class DiffusionWorkload:
         running = qat.Quantised(net, bits, bits, generator, reach=None) if bits < 32 else net
         losses = []
         for step in range(steps):
-            drawn = torch.randint(len(mine), (how.batch,), generator=generator)
-            x0 = scaled(split.images[mine[drawn.numpy()]])
-            t = torch.randint(len(self._abar), (how.batch,), generator=generator)
-            noise = torch.randn(x0.shape, generator=generator)
+            batch = self._batch(mine, generator)
             at = flexible.sandwich(among, generator, how.between) if how.flexible else (assignment.width,)
             optimizer.zero_grad()
             for width, share in zip(at, flexible.shares(at, how.narrow_exponent), strict=True):
+                if how.batches == "each" and width != at[0]:
+                    batch = self._batch(mine, generator)
                 with torch.autocast("cpu", torch.bfloat16, enabled=assignment.precision == "bf16"):
-                    mean = ddpm.loss(running, x0, t, noise, self._abar, width).mean()
+                    mean = ddpm.loss(running, *batch, self._abar, width).mean()
                 (share * mean).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(net.parameters(), how.clip)
             optimizer.step()
@@ -200,6 +201,14 @@ class DiffusionWorkload:
             progress(step + 1, losses[-1])
         update = {n: p.detach().numpy() - params[n] for n, p in net.named_parameters()}
         return Outcome(update, samples=len(mine), loss=float(np.mean(losses)))
+
+    def _batch(self, mine: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Images drawn with replacement from those of `mine`, (B, C, H, W); time steps (B,); noise as images."""
+        size = self._options.training.batch
+        drawn = torch.randint(len(mine), (size,), generator=generator)
+        x0 = scaled(self._data.train.images[mine[drawn.numpy()]])
+        t = torch.randint(len(self._abar), (size,), generator=generator)
+        return x0, t, torch.randn(x0.shape, generator=generator)
 
     def evaluate(self, params: Params, seed: int) -> Evaluation:
         """Held-out loss, and FID, recall, coverage and a grid of 64 of the images generated at full width."""

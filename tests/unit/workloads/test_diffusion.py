@@ -227,7 +227,7 @@ def test_a_sampler_finds_the_only_image_there_is(sampler):
         (
             "training",
             {"learning_rate": 1},
-            "unknown key training.learning_rate; known are batch, between, clip, flexible, lr",
+            "unknown key training.learning_rate; known are batch, batches, between, clip, flexible, lr",
         ),
         ("partition", {"scheme": "sorted"}, "partition"),
         ("model", {"multipliers": [1, 1, 1, 1, 1]}, "side 8 in patches of 1 cannot be halved 4 times"),

@@ -8,6 +8,7 @@ import torch
 
 from fleet.domain import Assignment
 from fleet.errors import BadRequest
+from workloads import ddpm
 from workloads.diffusion import DiffusionWorkload
 from workloads.flexible import sandwich, shares, widths
 from workloads.narrow import cut, parts_of
@@ -75,6 +76,25 @@ def test_a_heavy_narrow_loss_leads_the_weights_that_it_uses_and_leaves_the_rest_
     assert agree(heavy) > max(agree(equal), 0.98)
     assert all(np.abs(heavy[name]).max() > 1e-3 for name in ("down.0.conv1.weight", "exit.weight"))
     assert np.array_equal(np.sign(heavy["down.0.conv1.weight"][12:]), np.sign(equal["down.0.conv1.weight"][12:]))
+
+
+def test_with_a_batch_each_no_two_widths_learn_from_the_same_images(options, weights, monkeypatch):
+    seen: dict[str, list[tuple[float, torch.Tensor]]] = {"one": [], "each": []}
+    for batches, calls in seen.items():
+        training = options["training"] | {"between": 2, "batches": batches}
+        workload = DiffusionWorkload(options | {"training": training}, None)
+
+        def remember(net, x0, t, noise, abar, width, to=calls, of=ddpm.loss):
+            to.append((width, noise))
+            return of(net, x0, t, noise, abar, width)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ddpm, "loss", remember)
+            trained(workload, weights, steps=1)
+
+    assert [w for w, _ in seen["one"]] == [w for w, _ in seen["each"]] == [0.25, 0.5, 0.75, 1.0]
+    assert all(torch.equal(noise, seen["one"][0][1]) for _, noise in seen["one"])
+    assert not any(torch.equal(noise, seen["each"][0][1]) for _, noise in seen["each"][1:])
 
 
 def test_the_same_seed_gives_the_same_update_to_the_bit(flexible, weights):
