@@ -86,7 +86,8 @@ def main() -> int:
         kept.save()
     laws = laws_of(kept, wanted, first)
     numbers = kept.as_numbers() | {"laws": {name: as_numbers(of) for name, of in laws.items()}, "cost": cost()}
-    publish(options, NAME, page(numbers, laws, seeds, WIDTHS, points(kept, wanted, first)), numbers, origin)
+    found = points(kept, wanted, first), points(kept, wanted, first, "between")
+    publish(options, NAME, page(numbers, laws, seeds, WIDTHS, *found), numbers, origin)
     if options.laws:
         options.laws.write_text(json.dumps(as_numbers(laws["fid"]), indent=1) + "\n")
     if options.write:
@@ -134,9 +135,9 @@ def weights(kept: Kept, model: str) -> dict[str, Any]:
     return quantizer.decode(Path(kept.trained[model].model).read_bytes())
 
 
-def points(kept: Kept, wanted: list[Case], model: str) -> list[QualityPoint]:
-    """Those of one model that laws are about."""
-    keys = [c.key for c in wanted if c.model == model and c.purpose == "laws" and c.key in kept.points]
+def points(kept: Kept, wanted: list[Case], model: str, purpose: str = "laws") -> list[QualityPoint]:
+    """Those of one model that serve one purpose."""
+    keys = [c.key for c in wanted if c.model == model and c.purpose == purpose and c.key in kept.points]
     return [point(kept.points[key]) for key in keys]
 
 

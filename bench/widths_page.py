@@ -23,8 +23,9 @@ def page(
     seeds: list[int],
     alone: tuple[float, ...],
     points: list[QualityPoint],
+    between: list[QualityPoint],
 ) -> str:
-    """The result as Markdown."""
+    """The result as Markdown. points: what laws are about; between: of widths that no step of training had."""
     return f"""# One network at all widths
 
 {question()}
@@ -43,7 +44,7 @@ Rows are widths 0.25, 0.5, 0.75 and 1 from above; four digits each in 3, 5, 10 a
 
 ## Cost by width
 
-{costs(numbers, points)}
+{costs(numbers, points + between)}
 
 ## Devices of several widths
 
@@ -52,6 +53,10 @@ Rows are widths 0.25, 0.5, 0.75 and 1 from above; four digits each in 3, 5, 10 a
 ## What recipes are worth
 
 {measured(points)}
+
+Widths that no step of training had, which are therefore in no law:
+
+{measured(between)}
 
 The error is the root mean square difference, on 0..255, from the images that DPM-Solver++ makes of the same noise
 at full width in 100 steps. Seconds are of one image in a batch of 128 on one core, whatever else the machine did.

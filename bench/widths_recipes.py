@@ -48,12 +48,17 @@ def cases(seeds: list[int], alone: tuple[float, ...]) -> list[Case]:
     for width in (0.5, 1.0):
         claims.append(Case(f"mixed-1-{seeds[0]}", even(width), CLAIM_IMAGES, "claim"))
     model = f"flexible-1-{seeds[0]}"
-    return claims + [Case(model, recipe, LAW_IMAGES, "laws") for recipe in recipes()]
+    untrained = [even(width) for width in COST if width not in alone]
+    return [
+        *claims,
+        *(Case(model, recipe, LAW_IMAGES, "laws") for recipe in recipes(alone)),
+        *(Case(model, recipe, LAW_IMAGES, "between") for recipe in untrained),
+    ]
 
 
-def recipes() -> list[Recipe]:
-    """Along each line at first; then what the laws have to predict."""
-    lines = [even(width) for width in COST]
+def recipes(widths: tuple[float, ...]) -> list[Recipe]:
+    """Along each line at first, of the `widths` that are trained; then what the laws have to predict."""
+    lines = [even(width) for width in widths]
     lines += [even(1.0, steps) for steps in FEWER_STEPS]
     lines += [even(1.0, bits=bits) for bits in (3, 4, 5, 6, 8)]
     both = [even(width, steps) for width in (0.5, 0.75) for steps in (5, 8)]
