@@ -20,6 +20,7 @@ P = TypeVar("P")
 Piece = tuple[int, int]
 
 VALUES = 1 << 17  # 512 KiB of float32: a piece and its result stay in the cache
+FEW = 8  # pieces take a thread as long as it takes another one to wake up
 WORD = 32  # this many codes fill whole bytes, and whole 32-bit words, at every number of bits
 
 
@@ -55,8 +56,9 @@ def in_order(work: Callable[[P], T], ranges: Iterable[P]) -> Iterator[T]:
         _leave(pending)
 
 
-def at_once(work: Callable[[P], object], ranges: Sequence[P]) -> None:
-    """`work` of each of `ranges` in any order, on NUMBA_NUM_THREADS threads of which this is one.
+def at_once(work: Callable[[P], object], ranges: Sequence[P], each: int = 1) -> None:
+    """`work` of each of `ranges` in any order, on NUMBA_NUM_THREADS threads of which this is one; on fewer if they
+    would not have `each` of `ranges`.
 
     The first error ends it. When it returns or raises, nothing is running any more.
     """
@@ -75,7 +77,7 @@ def at_once(work: Callable[[P], object], ranges: Sequence[P]) -> None:
                 failed = True
                 raise
 
-    others = [_pool().submit(some) for _ in range(min(config.NUMBA_NUM_THREADS, len(ranges)) - 1)]
+    others = [_pool().submit(some) for _ in range(min(config.NUMBA_NUM_THREADS, len(ranges) // each) - 1)]
     try:
         some()
         for future in others:

@@ -13,13 +13,13 @@ import numpy as np
 from isal import isal_zlib as zlib
 
 from quantizer import frames, kernels
-from quantizer.chunks import WORD, Piece, at_once, frozen, in_order, pieces
+from quantizer.chunks import FEW, WORD, Piece, at_once, frozen, in_order, pieces
 from quantizer.codecs import Codec
 from quantizer.errors import PayloadError
 from quantizer.layout import CRC, MAX_DECODED_BYTES, Header, Payload, Section, TensorInfo, read_header
 
-CRC_PART_BYTES = 1 << 19
-"""Of a payload, for one thread at a time."""
+CRC_PART_BYTES = 1 << 22
+"""What one thread takes: less is done before another has woken up."""
 
 
 def decode(
@@ -52,7 +52,7 @@ def decode(
             tensor = _place(one.info, into or {})
             work += [partial(one.copy, tensor.reshape(-1), piece) for piece in one.pieces]
         tensors[one.info.name] = tensor
-    _run(work)
+    _run(work, FEW)
     return tensors
 
 
@@ -177,9 +177,9 @@ def _place(info: TensorInfo, into: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.empty(info.shape, info.dtype)
 
 
-def _run(work: Sequence[Callable[[], object]]) -> None:
-    """Calls all of `work`, on several threads."""
-    at_once(lambda call: call(), work)
+def _run(work: Sequence[Callable[[], object]], each: int = 1) -> None:
+    """Calls all of `work`, on several threads if there is enough for `each`."""
+    at_once(lambda call: call(), work, each)
 
 
 def _add_piece(parts: Sequence[tuple["_Tensor", float]], total: np.ndarray, piece: Piece) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from isal import isal_zlib as zlib
 
-from quantizer.chunks import at_once, in_order
+from quantizer.chunks import FEW, at_once, in_order
 
 Region = tuple[int, int]
 """Offset in the payload, length."""
@@ -128,7 +128,7 @@ class Placed(Output):
                 region[:] = data
             crcs[i] = zlib.crc32(region.data)  # while it is in the cache of the thread that wrote it
 
-        at_once(one, range(len(regions)))
+        at_once(one, range(len(regions)), FEW)
         for (offset, length), crc in zip(regions, crcs, strict=True):
             self.crc = zlib.crc32(self._whole[self.at : offset], self.crc)
             self.crc = zlib.crc32_combine(self.crc, crc, length)
