@@ -15,6 +15,8 @@ from fleet.v1 import operator_pb2
 from optimizer.learned.policy import LearnedPolicy
 from optimizer.policy import Candidate
 
+pytestmark = pytest.mark.slow
+
 LEARNED = """
 name = "x"
 seed = 1

@@ -14,6 +14,8 @@ from cli import html, plots
 from cli import report as reports
 from fleet.domain import Capabilities, Equipment, LeverOutcome, LinkInfo, Quality, RunReport
 
+pytestmark = pytest.mark.slow
+
 Wattbed = Callable[..., Any]
 
 

@@ -13,6 +13,8 @@ from coordinator.robust import Rules, network
 from fleet.errors import BadRequest, CorruptUpdate
 from fleet.experiment import AggregationSection, FedAdam, FedAvg
 
+pytestmark = pytest.mark.slow
+
 SHAPES = {"conv.weight": (40, 33, 3, 3), "conv.bias": (4,), "scale": (), "none": (0, 5)}
 FEDAVG = FedAvg(optimizer="fedavg", lr=1.0)
 MEDIAN = AggregationSection(rule="median")

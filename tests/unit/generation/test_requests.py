@@ -7,6 +7,8 @@ from fleet.domain import Quality
 from fleet.errors import IllegalMove
 from fleet.generation import Recipe
 
+pytestmark = pytest.mark.slow
+
 
 def seconds_of(batch):
     """What a device really takes: a start, a step, and w^2 per image."""

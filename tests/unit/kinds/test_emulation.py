@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 from fleet.experiment import read
 from fleet.kinds import kinds
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 SWARM = yaml.safe_load((ROOT / "deploy/swarm.yml").read_text())["services"]

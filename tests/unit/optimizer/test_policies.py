@@ -19,6 +19,8 @@ from optimizer.policies.precision import PrecisionPolicy
 from optimizer.policy import Candidate, Decision, load
 from optimizer.precision import exhaustive as judge
 
+pytestmark = pytest.mark.slow
+
 MENU = {"bits_up": [4, 8, 16], "precisions": ["fp32", "bf16"], "widths": [1.0, 0.5], "train_steps": [20]}
 GREEDY = {"menu": MENU, "bits_down": 32, "bits_floor": 8, "deadline_s": 100.0, "late": "leave out"}
 DEMAND = {"of": "device", "rms": 1e-3, "first_range": 0.1}

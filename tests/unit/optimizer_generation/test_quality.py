@@ -13,6 +13,8 @@ from optimizer.generation.fitting import fit_bits, fit_steps, fit_width
 from optimizer.generation.quality import StepLaw, WidthLaw, as_numbers, bound_weights, from_numbers
 from optimizer.models.presets import RMSE_BY_STEPS, STEPS
 
+pytestmark = pytest.mark.slow
+
 GIVEN_WIDTHS = (0.25, 0.375, 0.5, 0.75, 1.0)
 
 

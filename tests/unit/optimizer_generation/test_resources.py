@@ -11,6 +11,8 @@ from optimizer.generation.resources import Clock, Demands, Infeasible, allocate,
 from optimizer.generation.serving import EnergyLaw
 from optimizer.models.radio import macro_gain
 
+pytestmark = pytest.mark.slow
+
 NOISE = 10 ** (-174 / 10) / 1000
 PARTS = 40
 laws = st.sampled_from(list(EnergyLaw))

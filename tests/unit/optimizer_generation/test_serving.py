@@ -14,6 +14,8 @@ from optimizer.generation.schedule import StepPrices
 from optimizer.generation.serving import EnergyLaw, Place
 from optimizer.generation.serving import plan as plan_all
 
+pytestmark = pytest.mark.slow
+
 STEPS = (5, 10, 20, 30)
 seeds = st.integers(0, 10**6)
 

@@ -17,6 +17,8 @@ from optimizer.learned.simulator import Simulator, simulator
 from optimizer.policies.options import Menu
 from optimizer.policy import Candidate, Told
 
+pytestmark = pytest.mark.slow
+
 MENU = Menu(bits_up=(4, 16), precisions=("fp32",), widths=(0.5, 1.0), train_steps=(10,))
 ENTRIES = memory.entries(MENU, 32)
 DEVICES = Simulator(np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([[5.0, 9.0, 16.0, 20.0]]))

@@ -7,6 +7,8 @@ from torch.nn import functional
 
 from quantizer.qat import Quantised, clip, fixed_point
 
+pytestmark = pytest.mark.slow
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
