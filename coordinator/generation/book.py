@@ -7,6 +7,7 @@ measured joules is derived, not measured. What a batch cost that came to nothing
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 from coordinator.events import (
     BatchBytesMoved,
@@ -22,6 +23,7 @@ from coordinator.events import (
     RequestServed,
     RequestsPlaced,
 )
+from coordinator.generation.apply import GenerationEvent
 from coordinator.generation.state import Generations, Placed
 from coordinator.generation.tally import RequestTally
 from coordinator.ledger import phase_report
@@ -45,21 +47,7 @@ Shape = tuple[str, str]
 KEPT = 20_000
 """Requests that are remembered; older ones are in the log only."""
 
-OF_REQUESTS = frozenset(
-    {
-        BatchBytesMoved,
-        BatchEnded,
-        BatchMeasured,
-        BatchWithdrawn,
-        ModelsHeldByDevice,
-        RequestCancelled,
-        RequestFailed,
-        RequestReceived,
-        RequestRefused,
-        RequestServed,
-        RequestsPlaced,
-    }
-)
+OF_REQUESTS = frozenset(get_args(GenerationEvent))
 """Events that say something of requests: of a long log, few."""
 
 SHARE = "share_of_batch"
