@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from edge_agent.client import FleetClient, delays
+from edge_agent.client import FleetClient, delays, passes
 from edge_agent.energy.meter import DeviceMeter, Window
 from edge_agent.work_thread import WorkThread
 from fleet.calibration import (
@@ -32,7 +32,7 @@ from fleet.calibration import (
     Work,
 )
 from fleet.domain import AgentMessage, Assignment, EnergyReading, Phase
-from fleet.errors import Unreachable, WattbedError
+from fleet.errors import WattbedError
 from quantizer import encode_to
 from quantizer.feedback import encode_with_feedback
 from workloads import protocol
@@ -225,10 +225,10 @@ class Calibrator:
         for delay in delays():
             try:
                 return await self._measured(job, plan)
-            except Unreachable as error:
-                log.warning("%s: measured anew: %s", named(job.row), error)
             except WattbedError as error:
-                return replace(job.row, reason=str(error))
+                if not passes(error):
+                    return replace(job.row, reason=str(error))
+                log.warning("%s: measured anew: %s", named(job.row), error)
             except Exception as error:  # a workload may raise anything
                 log.exception("%s cannot be measured", named(job.row))
                 return replace(job.row, reason=f"{type(error).__name__}: {error}")

@@ -53,7 +53,8 @@ async def test_a_calibration_survives_the_coordinator_and_is_measured_once(lone)
         kept = await operator.calibrations("agent-1")
     assert kept == (found,)
     assert lone.log("agent-1").count("calibration c1 begins") == 1
-    assert {r.work for r in found.rows if r.repeats} == set(Work)
+    assert {r.work: r.reason for r in found.rows if not r.repeats} == {}
+    assert {r.work for r in found.rows} == set(Work)
 
 
 async def test_an_agent_that_is_killed_gets_its_calibration_again(lone):

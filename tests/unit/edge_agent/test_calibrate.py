@@ -18,7 +18,7 @@ from fleet.calibration import (
 )
 from fleet.calibration_plans import plan
 from fleet.domain import EnergyReading, Phase, PhaseMeasured, Quality
-from fleet.errors import DataMissing, StrangerUpdate, Unreachable
+from fleet.errors import DataMissing, StrangerUpdate, TooMany, Unreachable, WattbedError
 
 pytestmark = pytest.mark.slow
 
@@ -198,7 +198,8 @@ async def test_a_setting_that_cannot_be_trained_is_a_row_with_the_reason(ordered
 
 
 async def test_a_transfer_that_was_cut_is_measured_anew_and_one_that_is_refused_is_not(ordered, workload, attach):
-    ordered.refused_fillers = [Unreachable("cut"), StrangerUpdate("not under way")]
+    passing = [Unreachable("cut"), WattbedError("INTERNAL: Received RST_STREAM"), TooMany("wait")]
+    ordered.refused_fillers = [*passing, StrangerUpdate("not under way")]
     await attach()
     row = row_of(await outcome(ordered), Work.SEND)
     assert (row.repeats, row.reason, ordered.refused_fillers) == (0, "not under way", [])
