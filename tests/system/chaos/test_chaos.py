@@ -33,12 +33,14 @@ def experiment(name, rounds, **changes):
 
 async def test_whatever_is_killed_cut_or_full_the_run_ends_with_the_models_of_one_that_was_left_alone(bed):
     calm = await story.left_alone(bed, experiment("chaos", ROUNDS))
-    chosen = {name: fault for name, fault in every(bed).items() if name not in LEFT_OUT}
-    outcome = await story.disturbed(bed, experiment("chaos", ROUNDS), chosen, SEED, most=len(chosen))
-    assert outcome.findings.broken == []
-    assert (outcome.phase, outcome.models) == ("completed", calm)
-    assert sorted(outcome.hurt.counts) == sorted(chosen)
-    assert outcome.findings.acknowledged > 0
+    left = {name: fault for name, fault in every(bed).items() if name not in LEFT_OUT}
+    while left:  # a fast machine ends a run before every fault had its turn
+        outcome = await story.disturbed(bed, experiment("chaos", ROUNDS), left, SEED, most=len(left))
+        assert outcome.findings.broken == []
+        assert (outcome.phase, outcome.models) == ("completed", calm)
+        assert outcome.hurt.counts.total() > 0
+        assert outcome.findings.acknowledged > 0
+        left = {name: fault for name, fault in left.items() if name not in outcome.hurt.counts}
 
 
 async def test_a_coordinator_that_is_told_to_stop_says_so_ends_in_time_and_the_round_goes_on(bed):
