@@ -16,15 +16,20 @@ from torch import Tensor
 import quantizer
 from fleet.errors import BadRequest
 from fleet.experiment import BITS, parse
-from workloads import data
+from workloads import data, training
 from workloads.ddpm import Sampler, Schedule, scheduler
 from workloads.diffusion import Options, network_of, pixels
 from workloads.generating import noise_seeds
+from workloads.narrow import cut
 from workloads.protocol import Params
-from workloads.unet import UNet
+from workloads.unet import UNet, held
 
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 """ddpm draws noise in each step; ddim and dpm++ make nearly the same images in any number of steps."""
+
+
+MOST_CUT = 8
+"""Narrow networks that a model keeps ready; calls at further widths use part of the whole one."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,21 @@ class Model:
     shape: tuple[int, int, int]
     width: float
     bits: int
+    options: Options = field(repr=False)
+    _cut: dict[float, UNet] = field(default_factory=dict, repr=False, compare=False)
+
+    def at(self, width: float) -> UNet:
+        """The network to call at `width`: one that holds no more, made once, where slicing in each call costs
+        time.
+        """
+        if width >= self.width or (width not in self._cut and len(self._cut) >= MOST_CUT):
+            return self.net
+        if width not in self._cut:
+            narrow = self.options.network(width=width)
+            whole = {name: p.detach().numpy() for name, p in self.net.named_parameters()}
+            training.put(cut(whole, held(self.net, narrow)), narrow)
+            self._cut[width] = narrow
+        return self._cut[width]
 
 
 @dataclass(frozen=True)
@@ -62,7 +82,9 @@ def load(options: Mapping[str, Any], params: Params, *, bits: int = 32, width: f
     o = parse(Options, options, where="workload.options")
     kind = data.KINDS[o.dataset]
     net = network_of(o, rounded(params, bits), width)
-    return Model(net, o.diffusion.schedule, o.diffusion.steps, (kind.channels, kind.side, kind.side), width, bits)
+    return Model(
+        net, o.diffusion.schedule, o.diffusion.steps, (kind.channels, kind.side, kind.side), width, bits, o
+    )
 
 
 def rounded(
@@ -116,7 +138,7 @@ def sample_seeds(
     x = torch.stack([torch.randn(model.shape, generator=g) for g in generators])
     with torch.no_grad():
         for done, (t, width) in enumerate(zip(scheduling.timesteps, at, strict=True), start=1):
-            noise = model.net(x, t.expand(len(x)), width)
+            noise = model.at(width)(x, t.expand(len(x)), width)
             clean = _clean(x, noise, scheduling.alphas_cumprod[t]) if on_step else None
             x = scheduling.step(noise, t, x, generator=generators).prev_sample
             if on_step and clean is not None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,9 @@ def test_a_narrow_model_makes_the_same_images_to_the_bit(model, options, weights
     alone = sampling.sample(narrow, width, 4, sampler, 3, seed=7)
 
     assert np.array_equal(alone, sampling.sample(model, width, 4, sampler, 3, seed=7))
+    whole = replace(model, _cut=dict.fromkeys(range(sampling.MOST_CUT), model.net))  # keeps no more of them
+    assert whole.at(width) is model.net
+    assert np.array_equal(alone, sampling.sample(whole, width, 4, sampler, 3, seed=7))
     assert (alone.shape, alone.dtype) == ((3, 8, 8, 1), np.uint8)
 
 
@@ -39,10 +44,14 @@ def test_another_seed_gives_other_images(model):
 
 def test_each_step_has_its_width_the_noisiest_first(model):
     called = []
-    hook = model.net.register_forward_pre_hook(lambda net, args: called.append((int(args[1][0]), args[2])))
+    hooks = [
+        model.at(w).register_forward_pre_hook(lambda net, args: called.append((int(args[1][0]), args[2])))
+        for w in (0.25, 0.5, 1.0)
+    ]
 
     sampling.sample(model, (0.25, 0.5, 1.0), 3, "ddim", 1, seed=0)
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
 
     assert [width for _, width in called] == [0.25, 0.5, 1.0]
     assert sorted((t for t, _ in called), reverse=True) == [t for t, _ in called]
