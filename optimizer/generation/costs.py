@@ -1,16 +1,16 @@
 """What a batch costs a device, fitted to the batches it made: seconds and joules from images and widths per step.
 
-    seconds, joules = start + sum_t [ step + n (a w_t + b w_t^2) ]         n images, width w_t in step t
+    seconds, joules = start + sum_t [ step + n (i + a w_t + b w_t^2) ]     n images, width w_t in step t
 
-[R] A step has a part that no image adds to (the calls themselves), and a part per image that lies between linear
-(memory) and quadratic (multiplications, [P] DDSM: w^2 within 1 %) in the width. All five are fitted together, none
-below zero, to relative errors, with little weight on odd batches. Before anything was measured a preset stands in,
-from the kind of device, and it keeps its shape, not its size, where measurements say nothing: a first batch scales
-it.
+[R] A step has a part that no image adds to (the calls themselves), and parts per image: one that no width changes
+(the image itself, channels that fill up a processor's vectors), one linear in the width (memory) and one
+quadratic (multiplications, [P] DDSM: w^2 within 1 %). All five are fitted together, none below zero, to relative
+errors, with little weight on odd batches. Before anything was measured a preset stands in, from the kind of
+device, and it keeps its shape, not its size, where measurements say nothing: a first batch scales it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
@@ -67,16 +67,21 @@ class Terms:
 
     start: float
     step: float
+    image: float
     linear: float
     square: float
 
     def of(self, images: int, widths: Sequence[float]) -> float:
         """What a batch takes."""
-        return float(_features(images, widths) @ np.array([self.start, self.step, self.linear, self.square]))
+        return float(_features(images, widths) @ np.array(astuple(self)))
 
     def each(self, width: float) -> float:
         """What one image adds to a step at `width`."""
-        return self.linear * width + self.square * width * width
+        return self.image + self.linear * width + self.square * width * width
+
+    def times(self, factor: float) -> "Terms":
+        """All of them so many times as large."""
+        return Terms(*(factor * x for x in astuple(self)))
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,9 @@ def preset(kind: DeviceKind | None, cores: float, macs: float | None) -> BatchCo
     """Before anything was measured. macs: multiplications of a forward pass of one image at full width."""
     usable = max(0.05, min(cores, BUSY_CORES) if cores else BUSY_CORES)
     square = (macs or GUESSED_MACS) / (MACS_PER_CORE_S * usable)
-    seconds = Terms(START_S, STEP_S, 0.1 * square, 0.9 * square)
+    seconds = Terms(START_S, STEP_S, 0.05 * square, 0.1 * square, 0.85 * square)
     watts = kind.energy.watts(usable) if kind else 10.0
-    joules = Terms(*(watts * x for x in (seconds.start, seconds.step, seconds.linear, seconds.square)))
-    return BatchCost(seconds, joules, Origin.PRESET)
+    return BatchCost(seconds, seconds.times(watts), Origin.PRESET)
 
 
 def fitted(samples: Sequence[BatchSample], before: BatchCost) -> BatchCost:
@@ -135,10 +139,7 @@ def fitted(samples: Sequence[BatchSample], before: BatchCost) -> BatchCost:
         least_width=min(w for s in recent for w in s.widths),
     )
     slower = terms.of(8, (1.0,) * 10) / before.seconds.of(8, (1.0,) * 10)
-    guess = before.joules
-    found = replace(
-        found, joules=Terms(*(slower * x for x in (guess.start, guess.step, guess.linear, guess.square)))
-    )
+    found = replace(found, joules=before.joules.times(slower))
     windows = [s.readings for s in recent]
     for choice in choose(windows).values():
         totals = [total([w], choice) for w in windows]
@@ -158,7 +159,7 @@ def fitted(samples: Sequence[BatchSample], before: BatchCost) -> BatchCost:
 
 def _features(images: int, widths: Sequence[float]) -> np.ndarray:
     w = np.asarray(widths, float)
-    return np.array([1.0, w.size, images * w.sum(), images * (w * w).sum()])
+    return np.array([1.0, w.size, images * w.size, images * w.sum(), images * (w * w).sum()])
 
 
 def _terms(samples: Sequence[BatchSample], values: np.ndarray, before: Terms) -> Terms:
@@ -166,7 +167,7 @@ def _terms(samples: Sequence[BatchSample], values: np.ndarray, before: Terms) ->
     from scipy.optimize import nnls  # takes a second, and a coordinator that starts again is waited for
 
     x = np.stack([_features(s.images, s.widths) for s in samples])
-    guess = np.array([before.start, before.step, before.linear, before.square])
+    guess = np.array(astuple(before))
     guess = guess * float(np.median(values / (x @ guess)))
     steps = max(len(s.widths) for s in samples)
     grid = np.stack([_features(n, (w,) * steps) for n in (1, 8, 32) for w in (0.25, 0.5, 0.75, 1.0)])
