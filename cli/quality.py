@@ -19,7 +19,7 @@ from fleet.generation import Recipe
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
 """That the sandwich trains: between them an image is worse than at the next narrower one."""
 
-STEPS = (1, 2, 4, 6, 10, 20)
+STEPS = (1, 2, 4, 6, 8, 10, 14, 20)
 """From one on: plans have no fewer steps than were measured, and whoever fixed fewer by hand would be cheaper."""
 
 REFERENCE_STEPS = 50
@@ -66,7 +66,11 @@ def quality(
 
 @dataclass(frozen=True)
 class Measuring:
-    """What is measured: `images` images at each of `widths` at most steps, and of `steps` at full width."""
+    """What is measured, of `images` images each.
+
+    Each of `widths` at most steps, and each of `steps` at full width: the laws are fitted to them. Then what the
+    laws have to predict: narrow widths in fewer steps, and widths that change from step to step.
+    """
 
     images: int
     sampler: str
@@ -76,9 +80,15 @@ class Measuring:
 
     def recipes(self) -> list[Recipe]:
         """Each once."""
-        most = max(self.steps)
-        wide = [Recipe((w,) * most, self.sampler) for w in self.widths]
-        return wide + [Recipe((1.0,) * s, self.sampler) for s in self.steps if s != most]
+        most, few = max(self.steps), sorted(self.steps)[-4:-1:2]
+        narrow = sorted(self.widths)[:-1]
+        each = [(w,) * most for w in self.widths]
+        each += [(1.0,) * s for s in self.steps if s != most]
+        each += [(w,) * s for w in narrow for s in few]
+        each += [(w,) * (most // 2) + (1.0,) * (most - most // 2) for w in narrow]
+        each += [(1.0,) * (most - most // 2) + (w,) * (most // 2) for w in narrow[:1]]
+        each += [tuple(sorted(self.widths)[k * len(self.widths) // s] for k in range(s)) for s in (most, *few)]
+        return [Recipe(widths, self.sampler) for widths in each]
 
 
 async def measured(at: str, run: str, how: Measuring) -> None:
@@ -137,4 +147,7 @@ def _line(laws: Mapping[str, Any]) -> str:
     residual = "" if width["residual"] is None else f", {width['residual']:.1%} off where left out"
     by_steps = ", ".join(f"{v:.3g} at {s:g}" for s, v in zip(steps["steps"], steps["values"], strict=True))
     law = f"{width['a']:.3g} + {width['c']:.3g} (w^-{width['g']:.2g} - 1){residual}"
-    return f"{laws['metric']} with {laws['sampler']}: {law}; by steps {by_steps}"
+    margin = (
+        f"; {laws['margin']:.1%} margin, of {laws['combined']} combined recipes" if laws.get("combined") else ""
+    )
+    return f"{laws['metric']} with {laws['sampler']}: {law}; by steps {by_steps}{margin}"

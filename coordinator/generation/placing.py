@@ -263,6 +263,7 @@ class Placing:
     def _queued(self, placed: Placed) -> planner.Batch:
         batch, expected = placed.batch, placed.batch.expected
         requests = tuple(self._request(self._requests[r]) for r in placed.left)
+        predicted = expected.quality if expected.quality is not None else inf
         return planner.Batch(
             server=batch.device,
             model=requests[0].model,
@@ -272,7 +273,7 @@ class Placing:
             start_at_s=placed.starts_at_s,
             seconds=placed.ends_at_s - placed.starts_at_s,
             joules=expected.joules or 0.0,
-            quality=expected.quality if expected.quality is not None else float("inf"),
+            quality=float(self._laws(requests[0].model).promised(predicted)),
         )
 
     def _take(self, plan: planner.Plan, changeable: set[str]) -> None:
@@ -300,7 +301,9 @@ class Placing:
             model.size_bytes,
             recipe,
             tuple(portion(a.request) for a in asked),
-            serving.expected(model, planned.images, recipe, planned.quality, laws.metric),
+            serving.expected(
+                model, planned.images, recipe, laws.quality_of(recipe.widths, recipe.bits), laws.metric
+            ),
         )
         left = tuple(r.name for r in planned.requests)
         return Placed(batch, self._now_s, planned.start_at_s, ready_s, left)

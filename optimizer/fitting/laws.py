@@ -1,8 +1,10 @@
 """The quality laws of one model from what was measured on it (fleet.quality), for the planner of images.
 
 Each law is fitted along one line of the measurements: width at most steps and 32 bits, steps and bits at full
-width. What the laws together say of all other points (two things reduced at once, a width per step) is not fitted
-but predicted; `distances` says how well. Residuals are of leave-one-out cross-validation.
+width. Of points with a width per step one number is fitted: how far a step's part in the harm goes by the bound of
+its noise level, or is the same for all. What the laws say of all other points (two things reduced at once) is
+predicted; `distances` says how well, and the margin of the laws covers nine in ten. Residuals are of leave-one-out
+cross-validation.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +18,12 @@ from fleet.generation import Recipe
 from fleet.quality import NoiseErrors, QualityPoint
 from optimizer.generation.fitting import fit_bits, fit_steps, fit_width
 from optimizer.generation.quality import FULL_BITS, BitsLaw, QualityLaws, StepErrors
+
+COVERED = 0.9
+"""Part of the combined measurements that a promise with the margin would have been kept for."""
+
+EVEN_PARTS = tuple(k / 20 for k in range(21))
+"""Of the harm that are tried as the same for all steps; the rest goes by the bound."""
 
 METRICS: dict[str, Callable[[QualityPoint], float | None]] = {"fid": lambda p: p.fid, "error": lambda p: p.error}
 """What laws can be of; less is better."""
@@ -40,15 +48,69 @@ def quality_laws(
     by_width = [(w, v) for r, v in of if (w := _width(r)) and r.steps == most and r.bits == FULL_BITS]
     by_steps = [(r.steps, v) for r, v in of if _width(r) == 1 and r.bits == FULL_BITS]
     by_bits = [(r.bits, v) for r, v in of if _width(r) == 1 and r.steps == most]
-    return QualityLaws(
+    alone = QualityLaws(
         fit_width(*_columns(by_width)),
         fit_steps(*_columns(by_steps)),
         _bits(by_bits),
-        None if noise is None else step_errors(noise),
         metric=metric,
         sampler=sampler,
         source=source,
     )
+    mixed = [(r, v) for r, v in of if _width(r) is None and r.bits == FULL_BITS]
+    widths = sorted({w for w, _ in by_width})
+    combined = [(r, v) for r, v in of if (_width(r) != 1) + (r.steps != most) + (r.bits != FULL_BITS) > 1]
+    combined += [(r, v) for r, v in mixed if r.steps == most]
+    return _with_margin(_with_parts(alone, most, widths, mixed, noise), combined)
+
+
+def _with_parts(
+    laws: QualityLaws,
+    steps: int,
+    widths: Sequence[float],
+    mixed: Sequence[tuple[Recipe, float]],
+    noise: NoiseErrors | None,
+) -> QualityLaws:
+    """`laws` with a table of what a width in one step does, nearest to what `mixed` were measured to be worth.
+
+    Of the excess of a width, a part is the same for all steps and the rest goes by the bound [R]. The bound itself
+    where nothing was mixed.
+    """
+    if not mixed:
+        return laws if noise is None else replace(laws, by_step=step_errors(noise))
+    harm = np.asarray(laws.width.at(widths)) - laws.width.a
+    even = np.broadcast_to(harm, (1 if noise is None else len(noise.levels), len(widths)))
+    if noise is None:
+        return replace(laws, by_step=_table((0.5,), widths, laws.width.a + even, 0))
+    bound = step_errors(noise)
+    rows = bound.terms(steps, widths)
+    over = rows - rows[:, -1:]
+    levels = 1 - (np.arange(steps) + 0.5) / steps
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(over.mean(axis=0) > 0, over / over.mean(axis=0), 1.0)
+
+    def at(part: float) -> QualityLaws:
+        each = harm * (part + (1 - part) * share)
+        falling = np.minimum.accumulate(laws.width.a + each, axis=1)
+        return replace(laws, by_step=_table(tuple(levels[::-1].tolist()), widths, falling[::-1], noise.images))
+
+    def off(part: float) -> float:
+        found = at(part)
+        return float(sum(np.log(found.quality_of(r.widths) / v) ** 2 for r, v in mixed))
+
+    return at(min(EVEN_PARTS, key=off))
+
+
+def _table(levels: tuple[float, ...], widths: Sequence[float], errors: np.ndarray, samples: int) -> StepErrors:
+    rows = tuple(tuple(map(float, row)) for row in errors)
+    return StepErrors(levels, tuple(widths), (1.0,) * len(levels), rows, samples)
+
+
+def _with_margin(laws: QualityLaws, combined: Sequence[tuple[Recipe, float]]) -> QualityLaws:
+    """`laws` with the margin that COVERED of `combined` needed."""
+    if not combined:
+        return laws
+    worse = [v / laws.quality_of(r.widths, r.bits) - 1 for r, v in combined]
+    return replace(laws, margin=max(0.0, float(np.quantile(worse, COVERED))), combined=len(worse))
 
 
 def step_errors(noise: NoiseErrors) -> StepErrors:

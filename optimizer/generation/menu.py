@@ -23,7 +23,7 @@ COUNTED = 6000
 class Row:
     """The points of one number of steps and bits, the cheapest first; (F,) each, widths (F, s) as indices.
 
-    errors: sum of omega e^2, which falls. qualities: what each point is worth.
+    errors: sum of omega e^2, which falls. qualities: what may be promised of each point.
     """
 
     steps: int
@@ -53,7 +53,8 @@ def _row(laws: QualityLaws, steps: int, bits: int, prices: StepPrices) -> Row:
     equal = _equal_widths(laws, steps, prices.widths, errors)
     one = np.ptp(picks, axis=1) == 0
     equal[one] = np.asarray(prices.widths)[picks[one, 0]]
-    return Row(steps, bits, prices.widths, errors, laws.quality(equal, steps, bits), picks)
+    promised = laws.promised(laws.quality(equal, steps, bits))
+    return Row(steps, bits, prices.widths, errors, promised, picks)
 
 
 def _all_points(terms: np.ndarray, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

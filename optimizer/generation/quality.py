@@ -7,7 +7,8 @@
     steps
 
 Harms add up. Widths that change from step to step are worth as much as the one width of the same D [R]. Less is
-better throughout: FID, or an error. `as_numbers` and `from_numbers` are how laws are kept.
+better throughout: FID, or an error. What combines harms is predicted, not fitted, so a promise of it carries a
+margin. `as_numbers` and `from_numbers` are how laws are kept.
 """
 
 from collections.abc import Mapping
@@ -138,7 +139,11 @@ class StepErrors:
 
 @dataclass(frozen=True)
 class QualityLaws:
-    """All that is known of one model's quality with one `sampler` ("ddim", ...). Less of `metric` is better."""
+    """All that is known of one model's quality with one `sampler` ("ddim", ...). Less of `metric` is better.
+
+    `margin`: what combines harms was measured up to so much worse than predicted, relatively; from `combined`
+    measurements.
+    """
 
     width: WidthLaw
     steps: StepLaw
@@ -147,6 +152,11 @@ class QualityLaws:
     metric: str = "fid"
     sampler: str = "ddim"
     source: str = ""
+    margin: float = 0.0
+    combined: int = 0
+
+    def __post_init__(self) -> None:
+        not_negative(self, "margin")
 
     def quality(self, width: ArrayLike, steps: ArrayLike, bits: ArrayLike = FULL_BITS) -> np.ndarray:
         """The value to expect of one width for all steps; arguments are broadcast."""
@@ -156,6 +166,20 @@ class QualityLaws:
         """The value to expect of one width per step, (s,), the noisiest first."""
         each = np.asarray(widths, float)
         return float(self.quality(self.equal_width(each), each.size, bits))
+
+    @property
+    def best(self) -> float:
+        """The value at full width, in most steps and 32 bits: measured, not predicted."""
+        return float(self.quality(1.0, self.steps.steps[-1]))
+
+    def promised(self, predicted: ArrayLike) -> np.ndarray:
+        """What to promise where so much is predicted: with the margin, but for the best there is."""
+        values = np.asarray(predicted, float)
+        return np.where(values <= self.best, values, values * (1 + self.margin))
+
+    def predicted_for(self, promise: float) -> float:
+        """The worst prediction that may be promised as `promise`: the inverse of `promised`."""
+        return promise if promise <= self.best else max(self.best, promise / (1 + self.margin))
 
     def equal_width(self, widths: ArrayLike) -> float:
         """The one width that is worth as much as `widths` (s,): of the same D; without a table the mean square's.

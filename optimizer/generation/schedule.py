@@ -52,7 +52,7 @@ def by_square(widths: Sequence[float], each: float = 1.0, fixed: float = 0.0) ->
 
 @dataclass(frozen=True)
 class Schedule:
-    """One choice: a width per step, the noisiest first; what it costs and what quality to expect."""
+    """One choice: a width per step, the noisiest first; what it costs and what quality may be promised."""
 
     widths: tuple[float, ...]
     bits: int
@@ -79,10 +79,11 @@ class Frontier:
 
 
 def error_allowed(laws: QualityLaws, quality: float, steps: int, bits: int, widths: Sequence[float]) -> float:
-    """D: the most of sum_i omega_i e_i^2 at which `quality` is met; nan where no width of `widths` meets it.
+    """D: the most of sum_i omega_i e_i^2 at which `quality` may be promised.
 
-    inf where the narrowest does.
+    nan where no width of `widths` meets it, inf where the narrowest does.
     """
+    quality = laws.predicted_for(quality)
     left = quality - float(laws.steps.excess(steps)) - float(laws.bits.excess(bits))
     least = laws.width.width_for(left + SLACK * abs(quality))
     if least > max(widths) * (1 + SLACK):
@@ -134,7 +135,7 @@ def _hull(row: int, first: int, terms: np.ndarray, costs: np.ndarray) -> list[tu
 
 def narrowest(laws: QualityLaws, quality: float, steps: int, bits: int, prices: StepPrices) -> Schedule:
     """The cheapest one width for all steps; OutOfReach."""
-    values = laws.quality(np.asarray(prices.widths), steps, bits)
+    values = laws.promised(laws.quality(np.asarray(prices.widths), steps, bits))
     good = values <= quality + SLACK * abs(quality)
     if not good.any():
         raise OutOfReach(quality, float(values.min()), laws.metric)
@@ -146,7 +147,8 @@ def cheapest_widths(laws: QualityLaws, quality: float, steps: int, bits: int, pr
     """The cheapest width per step; OutOfReach."""
     allowed = error_allowed(laws, quality, steps, bits, prices.widths)
     if np.isnan(allowed):
-        raise OutOfReach(quality, float(laws.quality(max(prices.widths), steps, bits)), laws.metric)
+        best = float(laws.promised(laws.quality(max(prices.widths), steps, bits)))
+        raise OutOfReach(quality, best, laws.metric)
     found = frontier(laws, steps, prices)
     at = _meets(found, allowed)
     picks = found.picks[at]
@@ -160,7 +162,7 @@ def schedule(laws: QualityLaws, picks: np.ndarray, bits: int, prices: StepPrices
     """The schedule of indices of widths (s,)."""
     widths = tuple(prices.widths[int(p)] for p in picks)
     cost = float(np.asarray(prices.costs)[picks].sum())
-    return Schedule(widths, bits, cost, laws.quality_of(widths, bits))
+    return Schedule(widths, bits, cost, float(laws.promised(laws.quality_of(widths, bits))))
 
 
 def cheapest(
@@ -174,7 +176,8 @@ def cheapest(
             if not np.isnan(allowed):
                 bounds.append((least_cost(frontier(laws, s, price), allowed), s, bits))
     if not bounds:
-        best = min(float(laws.quality(max(p.widths), s, bits)) for s in steps for bits, p in prices.items())
+        each = [laws.quality(max(p.widths), s, bits) for s in steps for bits, p in prices.items()]
+        best = float(laws.promised(np.array(each)).min())
         raise OutOfReach(quality, best, laws.metric)
     found: Schedule | None = None
     for bound, s, bits in sorted(bounds):

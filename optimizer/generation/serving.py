@@ -114,8 +114,8 @@ class Server:
 class Batch:
     """What a server runs in one go. `widths` has one entry per step, the noisiest first.
 
-    `seconds` and `joules` are of computing (start and steps), without loading and sending. `quality` is what to
-    expect. `clock` is the part of the full clock; below 1 only with EnergyLaw.KAPPA.
+    `seconds` and `joules` are of computing (start and steps), without loading and sending. `quality` is what
+    may be promised. `clock` is the part of the full clock; below 1 only with EnergyLaw.KAPPA.
     """
 
     server: str

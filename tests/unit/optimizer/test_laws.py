@@ -79,6 +79,46 @@ def test_the_table_of_noise_never_grows_with_width_and_weighs_as_the_bound_does(
     assert table.weights == pytest.approx((0.01 / (2 * 0.99 * 0.1), 0.02 / (2 * 0.98 * 0.8)))
 
 
+def mixed(*widths: float, worse: float = 1.0) -> QualityPoint:
+    """Worth the mean of what its widths are worth, times `worse`."""
+    value = worse * float(np.mean([fid(w, STEPS, 32) for w in widths]))
+    recipe = Recipe(tuple(w for w in widths for _ in range(STEPS // len(widths))), "ddim", 32)
+    return QualityPoint(recipe, 100, value, 0.5, 2 * value, 0.1, 1000)
+
+
+MIXED = [mixed(0.25, 1.0), mixed(1.0, 0.25), mixed(0.5, 1.0), mixed(0.25, 0.5, 0.75, 1.0)]
+
+
+@pytest.mark.parametrize("noise", [None, NOISE])
+def test_schedules_that_were_measured_say_what_a_width_in_one_step_is_worth(noise):
+    before = distances(quality_laws(LINES, "ddim", noise=NOISE), MIXED)
+    laws = quality_laws(LINES + MIXED, "ddim", noise=noise)
+    after = distances(laws, MIXED)
+
+    assert max(d.relative for d in before) > 0.1
+    assert max(d.relative for d in after) < 0.03
+    assert all(d.relative < 0.01 for d in distances(laws, LINES))
+    assert (laws.combined, laws.margin) == (4, pytest.approx(0, abs=0.03))
+
+
+def test_the_margin_is_what_nine_in_ten_combined_measurements_needed():
+    worse = [replace(point(0.5, s), fid=(1 + 0.01 * s) * fid(0.5, s, 32)) for s in (2, 4, 5, 8, 10)]
+
+    laws = quality_laws(LINES + worse, "ddim")
+
+    assert laws.combined == 5
+    assert laws.margin == pytest.approx(0.092, abs=0.003)
+    assert quality_laws(LINES, "ddim").margin == 0
+
+
+def test_a_promise_of_what_was_predicted_has_the_margin_and_the_best_there_is_has_none():
+    laws = replace(quality_laws(LINES, "ddim"), margin=0.1)
+
+    assert laws.promised([20.0, laws.best]) == pytest.approx([22.0, 12.0], rel=1e-3)
+    assert laws.predicted_for(22.0) == pytest.approx(20.0)
+    assert (laws.predicted_for(12.5), laws.predicted_for(11.0)) == (laws.best, 11.0)
+
+
 def test_laws_survive_being_kept():
     laws = quality_laws(LINES, "ddim", noise=NOISE, source="a test")
 

@@ -24,6 +24,7 @@ def make_laws(seed=0, widths=WIDTHS, by_step=True):
         StepLaw((5, 10, 20, 30), (16.0, 9.0, 5.0, 4.16)),
         BitsLaw(random.uniform(0, 200)),
         table if by_step else None,
+        margin=0.06 * (seed % 2),
     )
 
 

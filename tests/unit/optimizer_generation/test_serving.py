@@ -249,6 +249,24 @@ def test_a_server_of_the_law_kappa_slows_down_only_as_far_as_deadlines_allow(law
     assert {p.energy_law for p in made.placements} <= {EnergyLaw.KAPPA}
 
 
+def test_what_is_only_predicted_is_promised_with_its_margin(laws, server, request_for):
+    exact = replace(laws(0), margin=0.0)
+    careful = replace(exact, margin=0.1)
+    asked = [request_for(quality=1.3 * exact.best)]
+
+    def made(known):
+        (batch,) = plan(asked, [server()], known).batches
+        return batch, known.quality_of(batch.widths, batch.bits)
+
+    (plain, predicted), (sure, predicted_sure) = made(exact), made(careful)
+    assert (plain.quality, sure.quality) == pytest.approx((predicted, 1.1 * predicted_sure))
+    assert sure.quality <= asked[0].quality
+    assert 1.1 * predicted > asked[0].quality  # without the margin it would be too close
+    assert sure.joules > plain.joules
+    best = [request_for(quality=exact.best)]
+    assert plan(best, [server()], careful).refusals == ()
+
+
 def test_wrong_use_is_named(laws, server, request_for):
     with pytest.raises(BadRequest, match="r is there twice"):
         plan([request_for(), request_for()], [server()], laws(0))
