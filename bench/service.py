@@ -1,6 +1,6 @@
 """Serving on demand: joules per image, latency, misses and FID of wattbed's plans beside eleven other schemes.
 
-One model (experiments/flexible.toml) is trained on a local testbed of three devices and an edge server, its
+One model (experiments/flexible-large.toml) is trained on a local testbed of three devices and an edge server, its
 quality measured, and then the same requests (Poisson, and bursts) are put to it once per scheme. Model, laws and
 rows that are done are kept in --json FILE and beside it, so a bench that was stopped goes on. Joules are of the
 CPU-time model.
@@ -91,7 +91,7 @@ def keep(file: Path | None, done: dict[str, Outcome]) -> None:
 
 def trained(address: str, quick: bool) -> str:
     """The run whose model is served: the one that is there, or a new one."""
-    experiment = smaller(read(ROOT / "experiments" / "flexible.toml"), quick)
+    experiment = smaller() if quick else read(ROOT / "experiments" / "flexible-large.toml")
 
     async def there() -> str | None:
         async with Operator(address) as operator:
@@ -107,11 +107,9 @@ def trained(address: str, quick: bool) -> str:
     return run
 
 
-def smaller(experiment: Experiment, quick: bool) -> Experiment:
-    """The experiment itself, or one that takes seconds."""
-    if not quick:
-        return experiment
-    values: dict[str, Any] = experiment.model_dump(mode="json")
+def smaller() -> Experiment:
+    """An experiment that takes seconds."""
+    values: dict[str, Any] = read(ROOT / "experiments" / "flexible.toml").model_dump(mode="json")
     values["name"], values["rounds"] = "flexible-quick", 1
     values["policy"]["options"]["train_steps"] = 30
     values["evaluate"]["every"] = 1

@@ -17,6 +17,12 @@ from fleet.images import unpack
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
 IMAGES = (4, 8, 16)
 WITHIN_S = (3.0, 6.0, 12.0)
+WARM_UP = (
+    *((w, n, 1) for n in (1, 16) for w in (1.0, 0.25, 0.5)),
+    *((w, 8, 2) for w in (1.0, 0.75, 0.5, 0.25)),
+    *((w, 32, 1) for w in (0.75, 0.5)),
+)
+"""Width, images, and by what the number of steps is divided, of the batches that cost fits begin with."""
 
 
 @dataclass(frozen=True)
@@ -188,15 +194,15 @@ async def warm_up(address: str, run: str, devices: Sequence[str], steps: int, sa
     """A few batches on every device, one after the other, so that no scheme pays for what is not known."""
     async with Operator(address) as operator:
         for device in devices:
-            for width, images in ((1.0, 1), (0.25, 1), (1.0, 16), (0.25, 16), (0.5, 8), (0.75, 8), (1.0, 8)):
+            for width, images, of in WARM_UP:
                 request = GenerationRequest(
-                    f"warm-{device}-{width:g}-{images}-{random.randrange(1 << 30):x}",
+                    f"warm-{device}-{width:g}-{images}-{of}-{random.randrange(1 << 30):x}",
                     run,
                     images,
                     1,
                     where="device",
                     device=device,
-                    recipe=Recipe((width,) * steps, sampler),
+                    recipe=Recipe((width,) * (steps // of), sampler),
                 )
                 last = [n async for n in requests.follow(operator, request) if isinstance(n, RequestReport)][-1]
                 if last.status != "served":
