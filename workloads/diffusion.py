@@ -1,5 +1,6 @@
 """The diffusion workload: DDPM on real images, trained in parts by Adam, judged by what it generates."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +46,8 @@ class Training(Section):
     """Adam on each device; its moments live for one round, so devices send nothing but the model.
 
     optimizer "adam8bit" keeps the moments of large tensors in 8 bits (bitsandbytes; Dettmers et al. 2022).
-    lr_decay "cosine" lets the rate fall from `lr` to zero within each round, "none" keeps it.
+    lr_decay "cosine" lets the rate fall from `lr` to zero within each round, "none" keeps it; with `lr_rounds`
+    what a round begins with falls by a cosine too, from `lr` in the first round to zero after so many.
     flexible: by the sandwich rule, for all widths at once, see workloads.flexible; there `between` widths are
     drawn beside the ends, all on one batch or each on one of its own, and a loss at width w counts
     w^-narrow_exponent.
@@ -54,12 +56,18 @@ class Training(Section):
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)
     lr_decay: Literal["none", "cosine"]
+    lr_rounds: int | None = Field(default=None, ge=1)
     clip: float = Field(gt=0)
     optimizer: Literal["adam", "adam8bit"] = "adam"
     flexible: bool = False
     between: int = Field(default=1, ge=0)
     batches: Literal["one", "each"] = "one"
     narrow_exponent: float = Field(default=0.0, ge=0)
+
+    def rate(self, round: int, done: float) -> float:
+        """What `lr` is multiplied by when the part `done` of a round, the first being 1, is over."""
+        begins = 1.0 if self.lr_rounds is None else _cosine(min(max(0, round - 1) / self.lr_rounds, 1.0))
+        return begins * (_cosine(done) if self.lr_decay == "cosine" else 1.0)
 
 
 class Judging(Section):
@@ -178,7 +186,7 @@ class DiffusionWorkload:
         net = network_of(self._options, params, assignment.width if how.flexible else 1.0)
         among = flexible.widths(self._options.model.channels, self._options.model.divisor, assignment.width)
         optimizer = _optimizer(how, net)
-        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _decay(how.lr_decay, step / steps))
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: how.rate(assignment.round, step / steps))
         generator = torch.Generator().manual_seed(assignment.seed)
         running = qat.Quantised(net, bits, bits, generator, reach=None) if bits < 32 else net
         losses = []
@@ -272,5 +280,6 @@ def _optimizer(how: Training, net: UNet) -> torch.optim.Optimizer:
     return bnb.adam8bit(net.parameters(), how.lr)
 
 
-def _decay(kind: str, done: float) -> float:
-    return 1.0 if kind == "none" else 0.5 * (1 + float(np.cos(np.pi * done)))
+def _cosine(done: float) -> float:
+    """From 1 to 0 as `done` goes from 0 to 1."""
+    return 0.5 * (1 + math.cos(math.pi * done))

@@ -38,6 +38,11 @@ class GpuEnergy:
         """Joules since the driver was loaded; NvmlFailed, as for a GPU that is lost."""
         return Raw(self._api.energy_mj(self._handle) * 1e-3, self._clock())
 
+    def power_beside(self) -> "GpuPower | None":
+        """The power of the same GPU, to check the counter by; None where it has none of its own."""
+        found = power(self._api, self.info.id.partition(":")[2], self._handle, self._clock)
+        return found if found is not None and found.info.component == self.info.component else None
+
 
 class GpuPower:
     """The power of one GPU, by whichever way of asking it answers."""

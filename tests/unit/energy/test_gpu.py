@@ -1,10 +1,12 @@
+import time
+
 import pytest
 
 from edge_agent.energy import gpu as gpus
 from edge_agent.energy.counter import Delta, Failed, First, Reset
 from edge_agent.energy.integrate import SensorTracker
 from edge_agent.energy.nvml import GPU, MODULE, POWER_AVERAGE, POWER_INSTANT
-from edge_agent.energy.self_check import ratio
+from edge_agent.energy.self_check import SelfChecks, pairs, ratio
 from edge_agent.energy.unwrap import CounterTracker
 
 NOW, MEAN = "power now", "mean power of 1 s"
@@ -137,3 +139,36 @@ def test_a_check_in_which_one_side_failed_says_nothing(host, nvml, gpu):
     counter = CounterTracker(gpus.energy(api, "GPU-1", one, host.clock))
     sensor = SensorTracker(gpus.power(api, "GPU-1", one, host.clock))
     assert ratio(counter, sensor, 1.0, sleep=host.pass_, clock=lambda: host.clock() * 1e-9) is None
+
+
+def test_every_counter_of_a_gpu_is_checked_once_beside_its_power(nvml, gpu, caplog):
+    class Odd(gpu):
+        """Its counter gives 0.57 of what its power adds up to."""
+
+        @property
+        def energy_mj(self):
+            return time.monotonic() * 0.57 * 300_000
+
+        @energy_mj.setter
+        def energy_mj(self, value):
+            pass
+
+    odd = Odd("GPU-1", fields={(POWER_INSTANT, GPU): 300_000})
+    blind = gpu("GPU-2", energy_mj=1)
+    of_module = gpu("GPU-3", energy_mj=1, fields={(POWER_INSTANT, MODULE): 300_000})
+    sources, _ = gpus.find(nvml(odd, blind, of_module))
+    checks = SelfChecks(pairs(CounterTracker(source) for source in sources), seconds=0.3)
+    checks.wait()
+    assert checks.ratios() == {"nvml:GPU-1": pytest.approx(0.57, rel=0.02)}
+    assert "nvml:GPU-1 says 0.57 times the joules of NVIDIA H100, power now" in caplog.text
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+
+
+def test_a_gpu_that_is_lost_during_the_check_has_no_ratio(nvml, gpu):
+    one = gpu("GPU-1", energy_mj=1, fields={(POWER_INSTANT, GPU): 300_000})
+    sources, _ = gpus.find(nvml(one))
+    found = pairs(CounterTracker(source) for source in sources)
+    one.lost = True
+    checks = SelfChecks(found, seconds=0.1)
+    checks.wait()
+    assert checks.ratios() == {}

@@ -86,6 +86,17 @@ def test_the_loss_falls_within_a_few_steps():
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
+def test_rounds_begin_with_less_and_less_until_nothing_is_left():
+    def size(round: int, **training: int) -> float:
+        made = workload(training=training)
+        update = made.train(made.initial(1), HALF, replace(ASSIGNMENT, round=round), ignore).update
+        return sum(float(np.abs(x).sum()) for x in update.values())
+
+    assert size(1, lr_rounds=4) == size(1) == size(9)
+    assert size(1) > size(3, lr_rounds=4) > size(4, lr_rounds=4) > 0
+    assert size(5, lr_rounds=4) == size(6, lr_rounds=4) == 0
+
+
 def test_the_update_added_to_the_model_is_better_on_held_out_images():
     model = workload().initial(1)
     outcome = workload().train(
