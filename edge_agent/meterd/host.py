@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_agent.energy.baseline import Baseline
 from edge_agent.energy.counter import RAIL, Rejected, SourceInfo, Tracker
-from edge_agent.energy.cpu_usage import UsageFile, host_busy_seconds
+from edge_agent.energy.cpu_usage import HostBusy, UsageFile
 from edge_agent.energy.meter import MeterBusy
 from edge_agent.energy.shares import Division, OtherCpu, divide, divide_gpu
 from edge_agent.energy.tally import Slice, SourceState, Tally, WindowSum
@@ -58,7 +58,7 @@ def share_info(info: SourceInfo) -> SourceInfo:
 
 class HostMeter:
     """Owns the trackers of a host. The rows of `joules` always add up to the sources. Safe to use from several
-    threads; every mark reads all sources, so that its edge is exact."""
+    threads; every mark reads all sources, so that its edge is when it arrives."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class HostMeter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._baseline = baseline
-        self._procfs = procfs
+        self._host_busy = HostBusy(procfs)
         self._clock = clock
         self._lock = threading.RLock()
         self._members: dict[str, _Member] = {}
@@ -208,7 +208,7 @@ class HostMeter:
 
     def _busy(self) -> float | None:
         try:
-            return host_busy_seconds(self._procfs)
+            return self._host_busy.seconds()
         except (OSError, ValueError):
             return None
 
