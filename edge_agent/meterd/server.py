@@ -9,7 +9,9 @@ import socket
 import stat
 import struct
 import time
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 from edge_agent.energy.sampler import SAMPLE_HZ
 from edge_agent.meterd import messages
@@ -20,9 +22,6 @@ log = logging.getLogger(__name__)
 
 MOST_CLIENTS = 512
 MOST_DESCRIPTORS = 4
-REQUESTS_PER_S = 1000
-"""A connection that asks for more is cut: each mark reads every counter."""
-
 SAMPLE_EVERY = 10
 """Ticks between two samples of mean power."""
 
@@ -85,21 +84,9 @@ class Server:
     async def _serve(self, connection: socket.socket) -> None:
         self._connections += 1
         session = Session(self._daemon, self._connections, _peer_pid(connection))
-        asked, since_s = 0, time.monotonic()
         try:
-            while True:
-                await _readable(connection)
-                packet, descriptors = _receive(connection)
-                if not packet:
-                    return
-                if time.monotonic() - since_s > 1:
-                    asked, since_s = 0, time.monotonic()
-                asked += 1
-                if asked > REQUESTS_PER_S:
-                    for descriptor in descriptors:
-                        os.close(descriptor)
-                    raise BadRequest(f"more than {REQUESTS_PER_S} requests in a second")
-                connection.send(messages.pack(await session.answer(packet, descriptors)))
+            while (answer := await _slow_answer(connection, session)) is not None:
+                connection.send(messages.pack(await answer))
         except BadRequest as error:
             log.warning("%s is cut: %s", session.name, error)
             with contextlib.suppress(OSError):
@@ -109,6 +96,36 @@ class Server:
         finally:
             connection.close()
             await session.end()
+
+
+async def _slow_answer(connection: socket.socket, session: Session) -> Awaitable[Any] | None:
+    """The next answer that takes time, None at the end of the connection. Until then packets are answered where
+    the loop finds them: a mark does not wait for a task to be woken.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[Awaitable[Any] | None] = loop.create_future()
+
+    def read() -> None:
+        if found.done():
+            return
+        try:
+            packet, descriptors = _receive(connection)
+            if not packet:
+                found.set_result(None)
+                return
+            answer = session.answer(packet, descriptors)
+            if isinstance(answer, Awaitable):
+                found.set_result(answer)
+            else:
+                connection.send(messages.pack(answer))
+        except Exception as error:  # whoever serves the connection decides
+            found.set_exception(error)
+
+    loop.add_reader(connection, read)
+    try:
+        return await found
+    finally:
+        loop.remove_reader(connection)
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:

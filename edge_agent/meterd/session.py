@@ -2,6 +2,8 @@
 
 import logging
 import os
+import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,9 @@ from edge_agent.meterd.host import HostMeter
 from fleet.errors import BadRequest, WattbedError
 
 log = logging.getLogger(__name__)
+
+REQUESTS_PER_S = 1000
+"""A connection that asks for more is cut: each mark reads every counter."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,16 @@ class Session:
         self._agent: str | None = None
         self._usage: cpu_usage.UsageFile | None = None
         self._holder: str | None = None
+        self._asked, self._since_s = 0, time.monotonic()
 
-    async def answer(self, packet: bytes, descriptors: list[int]) -> Any:
-        """The answer to a packet. BadRequest ends the connection; what is merely refused does not.
+    def answer(self, packet: bytes, descriptors: list[int]) -> Any | Awaitable[Any]:
+        """The answer to a packet, to be awaited if a lever is moved for it. BadRequest ends the connection; what
+        is merely refused does not.
 
         The descriptors are closed, or kept until `end`.
         """
         try:
+            self._count()
             message = messages.request(packet)
             if isinstance(message, messages.Hello):
                 return self._hello(message, descriptors)
@@ -52,7 +60,7 @@ class Session:
         if isinstance(message, messages.Levers):
             return self._levers(message)
         if self._holder is not None:
-            return await self._lever_answer(self._holder, message)
+            return self._lever_answer(self._holder, message)
         if self._agent is not None:
             return self._meter_answer(self._agent, message)
         raise BadRequest(f"{message.op} before hello or levers")
@@ -66,6 +74,13 @@ class Session:
             self._usage.close()
         if self._holder is not None:
             await self._daemon.desk.release(self._holder)
+
+    def _count(self) -> None:
+        if time.monotonic() - self._since_s > 1:
+            self._asked, self._since_s = 0, time.monotonic()
+        self._asked += 1
+        if self._asked > REQUESTS_PER_S:
+            raise BadRequest(f"more than {REQUESTS_PER_S} requests in a second")
 
     def _hello(self, hello: messages.Hello, descriptors: list[int]) -> messages.Joined:
         self._begins(hello.version)

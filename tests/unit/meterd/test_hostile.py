@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from edge_agent.meterd import messages, server
+from edge_agent.meterd import messages, session
 from fleet.domain import Phase
 
 HELLO = b'{"op":"hello","agent":"a"}'
@@ -67,7 +67,7 @@ def test_a_name_and_a_cpu_time_are_one_agents_only(talk, host, make_meter):
 
 
 def test_whoever_asks_without_end_is_cut(talk, host, monkeypatch):
-    monkeypatch.setattr(server, "REQUESTS_PER_S", 20)
+    monkeypatch.setattr(session, "REQUESTS_PER_S", 20)
     say, _ = talk()
     descriptor = host.usage("a")()
     say(HELLO, [descriptor])
