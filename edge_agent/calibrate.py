@@ -259,6 +259,7 @@ class Calibrator:
             done = await job.do(units)
             while time.monotonic() - began_s < least_s and done < MOST_UNITS:
                 done += await job.do(units)
+        self._meter.settle()
         return Measured(done, windows[0])
 
 

@@ -66,11 +66,20 @@ class Carrier:
         self.thread.close()
 
     async def carry_out(self, task: Task) -> None:
-        """Returns when the update is counted. Raises what stopped it; cancelling it stops its training too."""
+        """Returns when the update is counted and everything is said. Raises what stopped it; cancelling it stops
+        its training too.
+        """
+        try:
+            await self._make_and_send(task)
+        finally:
+            self._meter.settle()
+
+    async def _make_and_send(self, task: Task) -> None:
         a = task.assignment
         ready = self._ready
         if ready is None or (ready.header.run, ready.header.round) != (a.run, a.round):
             ready = self._ready = await self._make(task)
+        self._meter.settle()  # the last update ends a round: what its training took is known by then
         with self._phase(a, Phase.UPLOAD):
             fresh = await self._client.upload(
                 ready.header, ready.encoded.path, self._progress(a, Phase.UPLOAD, ready.encoded.size_bytes)

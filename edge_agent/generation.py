@@ -101,6 +101,13 @@ class Generator:
         """Returns when the images are safe and everything is said. Raises what stopped it; cancelling stops it
         too.
         """
+        try:
+            await self._make_and_send(task)
+        finally:
+            self._meter.settle()
+        self._report(GenerationEnded(task.batch.batch))
+
+    async def _make_and_send(self, task: GenerationTask) -> None:
         batch = task.batch
         painter = self._loaded.get((batch.model_sha256, batch.recipe.bits))
         if painter is None:
@@ -110,7 +117,6 @@ class Generator:
             images = await self._thread.run(self._paint, batch, painter, asyncio.get_running_loop())
         with self._phase(batch, Phase.UPLOAD):
             await self._send_all(batch, images)
-        self._report(GenerationEnded(batch.batch))
 
     async def _load(self, task: GenerationTask) -> Painter:
         batch = task.batch

@@ -45,8 +45,12 @@ class DeviceMeter(Protocol):
     def phase(self, phase: Phase, done: Callable[[Window], None]) -> AbstractContextManager[None]:
         """Everything inside belongs to `phase`; `done` gets the window, however the inside ends.
 
-        MeterBusy when another phase is open.
+        That is at the end or later: `settle` is the latest, a phase that begins or ends may be earlier. Windows
+        keep their order, and `done` is called by whoever marks or settles. MeterBusy when another phase is open.
         """
+
+    def settle(self) -> None:
+        """Returns when `done` has had every window that has ended. May wait for a fraction of a second."""
 
     def sample(self) -> None:
         """Takes mean power from the sample before until now."""
@@ -144,6 +148,9 @@ class Meter:
                 self._phase, self._open = Phase.IDLE, None
                 seconds = self._last_s - began_s
             done(Window(phase, began_at_s, seconds, tuple(s.reading(seconds) for s in sums)))
+
+    def settle(self) -> None:
+        """Nothing to do: a window is known when it ends."""
 
     def tick(self) -> None:
         """Reads every source once."""

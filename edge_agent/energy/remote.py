@@ -1,8 +1,14 @@
-"""The meter of an agent whose host has a meter of its own: phases are marked there, shares come back."""
+"""The meter of an agent whose host has a meter of its own: phases are marked there, shares come back.
+
+Nobody waits at the edge of a phase. A mark is sent, the meter of the host reads its counters when the mark
+arrives, and the joules are fetched later. So a window is shifted by the way of its marks, well under a millisecond
+as a rule and a few where every processor is busy; the sums of the host are exact all the same.
+"""
 
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,14 +21,14 @@ from edge_agent.energy.meter import Meter, MeterBusy, Window
 from edge_agent.energy.tally import SourceState
 from edge_agent.meterd import messages
 from edge_agent.meterd.host import share_info
-from edge_agent.meterd.link import Link, MeterLost
+from edge_agent.meterd.link import Link, MeterLost, Question
 from fleet.domain import EnergyReading, Phase, PhaseTotal, Power
 
 log = logging.getLogger(__name__)
 
 METER_LOST = "meter_lost"
 TIMEOUT_S = 0.5
-"""The meter answers in a fraction of a millisecond; training is never held up for longer than this."""
+"""The meter answers in a millisecond; nobody is ever held up for longer than this."""
 
 RETRY_S = 1.0
 """After a failure the meter is left alone for so long."""
@@ -44,6 +50,20 @@ class _Sample:
         return self.trouble == before.trouble and self.at_s > before.at_s
 
 
+@dataclass(frozen=True)
+class _Ended:
+    """A window whose joules may be on their way: what is known of it, and the questions that its marks are.
+
+    `window` has the readings of the model, `lost` those of the host's sources if the meter cannot say.
+    """
+
+    window: Window
+    lost: tuple[EnergyReading, ...]
+    begin: Question | None
+    end: Question | None
+    done: Callable[[Window], None]
+
+
 class RemoteMeter:
     """Asks the meter of this host, and runs `local` (the model, or nothing) beside it under its own name.
 
@@ -60,13 +80,17 @@ class RemoteMeter:
         local: Callable[[tuple[SourceInfo, ...]], Meter],
         wait_s: float = 3.0,
         open_usage: Callable[[], int] = cpu_usage.open_own,
+        clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._agent = agent
         self._gpus = gpus
         self._open_usage = open_usage
+        self._clock = clock
         self._wall_clock = wall_clock
         self._phase = Phase.IDLE
+        self._ended: deque[_Ended] = deque()
+        self._handing_over = threading.RLock()
         self._link = Link(path, self._introduce, TIMEOUT_S)
         self._lost: str | None = None
         self._joined: messages.Joined | None = None
@@ -92,40 +116,76 @@ class RemoteMeter:
 
     @contextmanager
     def phase(self, phase: Phase, done: Callable[[Window], None]) -> Iterator[None]:
-        """Everything inside belongs to `phase`; `done` gets the window, however the inside ends."""
+        """Everything inside belongs to `phase`; `done` gets the window once its joules are here, `settle` at the
+        latest. Waits only for a connection that has to be made, and for a meter that takes no more marks.
+        """
         if self._phase is not Phase.IDLE:
             raise MeterBusy(f"phase {phase} begins while {self._phase} is open")
         wait_for_gpu()
         windows: list[Window] = []
-        generation = self._begin(phase)
-        began_s, began_at_s = time.monotonic(), self._wall_clock()
+        begin = self._mark(messages.Begin(phase))
+        self._phase = phase
+        began_s, began_at_s = self._clock(), self._wall_clock()
         try:
             with self._local.phase(phase, windows.append):
+                self._hand_over()
                 yield
         finally:
-            readings = self._end(generation)
-            seconds = time.monotonic() - began_s
-            done(Window(phase, began_at_s, seconds, (*readings, *windows[0].readings)))
+            self._phase = Phase.IDLE
+            end = None if begin is None else self._mark(messages.End(), begin)
+            if end is None:
+                self._link.close()  # what the meter may hold open for this agent ends with the connection
+            window = Window(phase, began_at_s, self._clock() - began_s, windows[0].readings)
+            self._ended.append(_Ended(window, self._lost_readings(), begin, end, done))
+            self._hand_over()
 
-    def _begin(self, phase: Phase) -> int | None:
+    def settle(self) -> None:
+        """Returns when `done` has had every window that has ended. Waits TIMEOUT_S after the last mark at most."""
+        with self._handing_over:
+            while self._ended:
+                self._hand_over_first()
+
+    def _mark(self, message: object, after: Question | None = None) -> Question | None:
         try:
-            self._ask(messages.Begin(phase))
-            return self._link.generation
+            return self._post(message, after)
         except MeterLost:
             return None
-        finally:
-            self._phase = phase
 
-    def _end(self, generation: int | None) -> tuple[EnergyReading, ...]:
-        self._phase = Phase.IDLE
+    def _hand_over(self) -> None:
+        """Passes on the windows whose joules are here, in order."""
+        with self._handing_over:
+            while self._ended and ((end := self._ended[0].end) is None or self._link.arrived(end)):
+                self._hand_over_first()
+
+    def _hand_over_first(self) -> None:
+        ended = self._ended.popleft()
+        shares = self._readings(ended)
+        readings = ended.lost if shares is None else shares
+        ended.done(replace(ended.window, readings=(*readings, *ended.window.readings)))
+
+    def _readings(self, ended: _Ended) -> tuple[EnergyReading, ...] | None:
+        """What the meter of the host says about a window; None when that is not to be had."""
+        if ended.begin is None or ended.end is None:
+            return None
         try:
-            if generation is not None and generation == self._link.generation:
-                ended = self._ask(messages.End())
-                if generation == self._link.generation and isinstance(ended, messages.Ended):
-                    return ended.readings
+            self._answer(ended.begin)
+            answer = self._answer(ended.end)
+            if not isinstance(answer, messages.Ended):
+                raise MeterLost(f"the meter answered the end of a phase with {type(answer).__name__}")
         except MeterLost:
-            pass
-        self._link.close()  # what it may still hold open for this agent ends with the connection
+            ended.end.connection.close()  # what the meter may hold open for this agent ends with the connection
+            return None
+        if abs(answer.seconds - ended.window.seconds) > TIMEOUT_S:
+            log.warning(
+                "a mark came late: %s lasted %.3f s, for the meter %.3f s",
+                ended.window.phase,
+                ended.window.seconds,
+                answer.seconds,
+            )
+            return None
+        return answer.readings
+
+    def _lost_readings(self) -> tuple[EnergyReading, ...]:
         return tuple(
             EnergyReading(info.id, info.component, info.scope, info.quality, None, flags=(METER_LOST,))
             for info in self._shares()
@@ -183,7 +243,8 @@ class RemoteMeter:
         return self._local.cpu_seconds()
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Settles, and ends the connection."""
+        self.settle()
         self._link.close()
         self._local.close()
 
@@ -220,20 +281,34 @@ class RemoteMeter:
             return self._standing
 
     def _ask(self, message: object) -> object:
+        return self._answer(self._post(message))
+
+    def _post(self, message: object, after: Question | None = None) -> Question:
         if time.monotonic() < self._retry_at_s:
             raise MeterLost(self._lost or "")
         try:
-            joined = self._link.connect()
-            if isinstance(joined, messages.Joined):
-                self._joined = joined
-            answer: object = self._link.ask(message)
+            question = self._link.post(message, after)
         except MeterLost as error:
-            if self._lost is None:
-                log.warning("%s", error)
-            self._lost = str(error)
-            self._retry_at_s = time.monotonic() + RETRY_S
+            self._lose(error)
             raise
-        if self._lost is not None:
+        if isinstance(self._link.welcome, messages.Joined):
+            self._joined = self._link.welcome
+        return question
+
+    def _answer(self, question: Question) -> object:
+        try:
+            answer: object = self._link.answer(question)
+        except MeterLost as error:
+            if self._link.is_on(question):  # else the meter was found again since
+                self._lose(error)
+            raise
+        if self._lost is not None and not question.connection.ended:
             log.info("the meter of this host is back")
-        self._lost = None
+            self._lost = None
         return answer
+
+    def _lose(self, error: MeterLost) -> None:
+        if self._lost is None:
+            log.warning("%s", error)
+        self._lost = str(error)
+        self._retry_at_s = time.monotonic() + RETRY_S

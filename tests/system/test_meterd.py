@@ -239,7 +239,23 @@ def test_a_meter_that_is_killed_in_a_window_costs_the_window_and_no_more(meterd)
     meter, windows = RemoteMeter(meterd.socket, "me", (), lambda _: Meter([])), []
     with meter.phase(Phase.TRAIN, windows.append):
         meterd.end(signal.SIGKILL)
+    meter.settle()
     meterd.start()
+    until(lambda: meter.sample() or all(meter.up().values()))
+    with meter.phase(Phase.TRAIN, windows.append):
+        burn(0.2)
+    meter.close()
+    lost, whole = (w.readings[0] for w in windows)
+    assert (lost.joules, lost.flags) == (None, ("meter_lost",))
+    assert whole.joules > 0
+
+
+def test_a_meter_that_is_stopped_in_a_window_costs_the_window_and_no_more(meterd):
+    meter, windows = RemoteMeter(meterd.socket, "me", (), lambda _: Meter([])), []
+    with meter.phase(Phase.TRAIN, windows.append):
+        meterd.process.send_signal(signal.SIGSTOP)
+    meter.settle()
+    meterd.process.send_signal(signal.SIGCONT)
     until(lambda: meter.sample() or all(meter.up().values()))
     with meter.phase(Phase.TRAIN, windows.append):
         burn(0.2)

@@ -146,6 +146,22 @@ class FakeFleet(fleet_pb2_grpc.FleetServicer):
         return fleet_pb2.PutFillerResponse(received_bytes=received)
 
 
+class LateMeter(Meter):
+    """Its windows are known as late as the interface allows: when somebody asks it to settle."""
+
+    def __init__(self, trackers):
+        super().__init__(trackers)
+        self._late = []
+
+    def phase(self, phase, done):
+        return super().phase(phase, lambda window: self._late.append((done, window)))
+
+    def settle(self):
+        while self._late:
+            done, window = self._late.pop(0)
+            done(window)
+
+
 class Recorded:
     """A workload whose training the test holds, fails or lets go on."""
 
@@ -221,13 +237,18 @@ def make_task(fleet):
 
 
 @pytest.fixture
+def late_meter():
+    return LateMeter([CounterTracker(CpuTimeModel(kind("raspberry-pi-5")))])
+
+
+@pytest.fixture
 async def attach(fleet, tmp_path):
     """Starts an agent; at the end of the test all are stopped."""
     running = []
 
     async def start(state="agent", levers=None):
         device_kind = kind("raspberry-pi-5")
-        meter = Meter([CounterTracker(CpuTimeModel(device_kind))])
+        meter = LateMeter([CounterTracker(CpuTimeModel(device_kind))])
         hello = Hello(rpc.PROTOCOL_VERSION, "d1", Capabilities(device_kind.name, "cpu", 1, 1, "m", "0"))
         stop = asyncio.Event()
         agent = Agent(Settings(f"127.0.0.1:{fleet.port}", tmp_path / state), hello, meter, levers)

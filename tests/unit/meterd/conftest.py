@@ -206,6 +206,7 @@ def make_meter(service, host):
     made = []
 
     def make(agent="a", local=lambda sources: Meter([]), **settings):
+        settings = {"clock": lambda: host.now} | settings
         made.append(RemoteMeter(service.path, agent, (), local, 0.0, host.usage(agent), **settings))
         return made[-1]
 

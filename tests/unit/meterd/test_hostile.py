@@ -82,7 +82,9 @@ def test_what_one_connection_does_wrong_leaves_the_others_alone(talk, make_meter
     meter, windows = make_meter(), []
     with meter.phase(Phase.TRAIN, windows.append):
         talk()[0](b"garbage")
+        meter.sample()
         host.spend(2.0, 50.0, {"a": 1.0}, others_s=1.0)
+    meter.settle()
     assert windows[0].readings[0].joules == pytest.approx(15.0)
 
 

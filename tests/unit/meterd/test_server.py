@@ -1,4 +1,8 @@
-"""What agents say over the socket, what others may not say there, and what ends with a connection."""
+"""What agents say over the socket, what others may not say there, and what ends with a connection.
+
+Time stands still here but for `host.spend`. A mark is on its way when a phase begins, so `meter.sample()` in a phase
+waits for it: what is asked after it is answered after it.
+"""
 
 import os
 import socket
@@ -18,7 +22,9 @@ from fleet.errors import AddressInUse
 def test_an_agent_gets_its_share_of_a_window(make_meter, host):
     meter, windows = make_meter(), []
     with meter.phase(Phase.TRAIN, windows.append):
+        meter.sample()
         host.spend(2.0, 50.0, {"a": 1.0}, others_s=1.0)
+    meter.settle()
     (reading,) = windows[0].readings
     assert (windows[0].phase, reading.source, reading.joules, reading.quality) == (
         Phase.TRAIN, "rapl:package-0", pytest.approx(15.0), Quality.DERIVED,
@@ -29,6 +35,7 @@ def test_totals_and_power_are_the_agents_own(make_meter, host):
     meter = make_meter()
     meter.sample()
     with meter.phase(Phase.TRAIN, lambda _: None):
+        meter.sample()
         host.spend(2.0, 50.0, {"a": 1.0}, others_s=1.0)
     meter.sample()
     totals = {t.phase: t.joules for t in meter.totals()}
@@ -61,6 +68,7 @@ def test_what_an_agent_used_before_its_connection_broke_stays_its_own(make_meter
     meter = make_meter()
     unclosed = meter.phase(Phase.TRAIN, lambda _: None)
     unclosed.__enter__()
+    meter.sample()
     host.spend(2.0, 50.0, {"a": 1.0}, others_s=1.0)
     meter.close()
     service.until(lambda: ("a", "train") in host.rows())
@@ -72,6 +80,7 @@ def test_a_lost_meter_gives_none_and_no_model_speaks_for_it(make_meter, host, se
     with meter.phase(Phase.TRAIN, windows.append):
         host.spend(2.0, 50.0, {"a": 1.0})
         service.close()
+    meter.settle()
     assert (
         [(r.source, r.joules, r.quality, r.flags) for r in windows[0].readings],
         meter.up(),
@@ -89,7 +98,9 @@ def test_a_meter_that_was_lost_and_is_back_gives_no_joules_for_the_window_in_bet
         make_service()
         meter.sample()
     with meter.phase(Phase.TRAIN, windows.append):
+        meter.sample()
         host.spend(2.0, 50.0, {"a": 1.0}, others_s=1.0)
+    meter.settle()
     assert [w.readings[0].joules for w in windows] == [None, pytest.approx(15.0)]
 
 
