@@ -54,11 +54,11 @@ class _Sample:
 class _Ended:
     """A window whose joules may be on their way: what is known of it, and the questions that its marks are.
 
-    `window` has the readings of the model, `lost` those of the host's sources if the meter cannot say.
+    `window` has the readings of the model; `shares` are the sources of which the meter is to say something.
     """
 
     window: Window
-    lost: tuple[EnergyReading, ...]
+    shares: tuple[SourceInfo, ...]
     begin: Question | None
     end: Question | None
     done: Callable[[Window], None]
@@ -94,6 +94,7 @@ class RemoteMeter:
         self._link = Link(path, self._introduce, TIMEOUT_S)
         self._lost: str | None = None
         self._joined: messages.Joined | None = None
+        self._shares: tuple[SourceInfo, ...] = ()
         self._standing: messages.Standing | None = None
         self._asked_s = self._retry_at_s = float("-inf")
         self._lock = threading.Lock()
@@ -105,7 +106,7 @@ class RemoteMeter:
     @property
     def sources(self) -> tuple[SourceInfo, ...]:
         """Shares of the host's sources, and the model where it is used."""
-        return (*self._shares(), *self._local.sources)
+        return (*self._shares, *self._local.sources)
 
     @property
     def rejected(self) -> tuple[Rejected, ...]:
@@ -136,7 +137,7 @@ class RemoteMeter:
             if end is None:
                 self._link.close()  # what the meter may hold open for this agent ends with the connection
             window = Window(phase, began_at_s, self._clock() - began_s, windows[0].readings)
-            self._ended.append(_Ended(window, self._lost_readings(), begin, end, done))
+            self._ended.append(_Ended(window, self._shares, begin, end, done))
             self._hand_over()
 
     def settle(self) -> None:
@@ -159,8 +160,12 @@ class RemoteMeter:
 
     def _hand_over_first(self) -> None:
         ended = self._ended.popleft()
-        shares = self._readings(ended)
-        readings = ended.lost if shares is None else shares
+        readings = self._readings(ended)
+        if readings is None:
+            readings = tuple(
+                EnergyReading(info.id, info.component, info.scope, info.quality, None, flags=(METER_LOST,))
+                for info in ended.shares
+            )
         ended.done(replace(ended.window, readings=(*readings, *ended.window.readings)))
 
     def _readings(self, ended: _Ended) -> tuple[EnergyReading, ...] | None:
@@ -185,12 +190,6 @@ class RemoteMeter:
             return None
         return answer.readings
 
-    def _lost_readings(self) -> tuple[EnergyReading, ...]:
-        return tuple(
-            EnergyReading(info.id, info.component, info.scope, info.quality, None, flags=(METER_LOST,))
-            for info in self._shares()
-        )
-
     def sample(self) -> None:
         """Takes mean power from the sample before until now."""
         self._local.sample()
@@ -203,7 +202,7 @@ class RemoteMeter:
         before, self._sampled = self._sampled, found
         self._power = tuple(
             Power((now.joules - then.joules) / (now.at_s - then.at_s), info.id, info.component, info.quality)
-            for info in self._shares()
+            for info in self._shares
             if (now := found.get(info.id)) and (then := before.get(info.id)) and now.follows(then)
         )
 
@@ -228,7 +227,7 @@ class RemoteMeter:
     def up(self) -> dict[str, bool]:
         """By source: whether its last reading succeeded; none of the host's does while its meter is lost."""
         standing = self._stand()
-        up = {info.id: False for info in self._shares()}
+        up = {info.id: False for info in self._shares}
         up |= {s.info.id: s.up for s in (standing.states if standing else ()) if s.info.component != RAIL}
         return up | self._local.up()
 
@@ -250,9 +249,6 @@ class RemoteMeter:
 
     def _host_sources(self) -> tuple[SourceInfo, ...]:
         return self._joined.sources if self._joined else ()
-
-    def _shares(self) -> tuple[SourceInfo, ...]:
-        return tuple(share_info(info) for info in self._host_sources() if info.component != RAIL)
 
     def _introduce(self) -> tuple[messages.Hello, list[int]]:
         return messages.Hello(self._agent, self._gpus, self._phase), [self._open_usage()]
@@ -291,9 +287,13 @@ class RemoteMeter:
         except MeterLost as error:
             self._lose(error)
             raise
-        if isinstance(self._link.welcome, messages.Joined):
-            self._joined = self._link.welcome
+        self._note(self._link.welcome)
         return question
+
+    def _note(self, joined: object) -> None:
+        if isinstance(joined, messages.Joined) and joined is not self._joined:
+            self._joined = joined
+            self._shares = tuple(share_info(info) for info in joined.sources if info.component != RAIL)
 
     def _answer(self, question: Question) -> object:
         try:

@@ -54,6 +54,7 @@ class Connection:
         except OSError as error:
             self._socket.close()
             raise MeterLost(f"the meter at {path} cannot be reached: {error.strerror or error}") from None
+        self._socket.setblocking(False)
 
     @property
     def ended(self) -> bool:
@@ -69,7 +70,7 @@ class Connection:
             try:
                 if self.ended:
                     raise OSError(self._why)
-                socket.send_fds(self._socket, [packet], descriptors)
+                self._send(packet, descriptors, question.until_s)
             except OSError as error:
                 self._end(str(error))
                 raise self._loss() from None
@@ -83,10 +84,12 @@ class Connection:
             return  # somebody else reads, and keeps what comes for whoever asked
         try:
             while question.open:
-                until_s = self._open[0].until_s  # answers come in order: the first that is late holds up the rest
-                if self._readable(until_s - time.monotonic() if wait else 0.0):
-                    self._take()
-                elif time.monotonic() >= until_s:
+                if self._take():
+                    continue
+                until_s = self._open[0].until_s  # answers come in order: one that is late holds up the rest
+                if wait and self._ready(select.POLLIN, until_s):
+                    continue
+                if time.monotonic() >= until_s:
                     self._give_up("timed out")
                 elif not wait:
                     return
@@ -97,29 +100,46 @@ class Connection:
         """Ends it. Answers that have arrived are read first."""
         self._end("it was closed")
         with self._receiving, self._sending:
-            while self._open:
-                self._take()
+            while self._open and self._take():
+                continue
+            self._give_up("it was closed")
             self._socket.close()
 
-    def _readable(self, within_s: float) -> bool:
-        ready = select.poll()
-        ready.register(self._socket, select.POLLIN)
-        return bool(ready.poll(max(0.0, within_s) * 1000))
+    def _send(self, packet: bytes, descriptors: Sequence[int], until_s: float) -> None:
+        while True:
+            try:
+                if descriptors:
+                    socket.send_fds(self._socket, [packet], descriptors)
+                else:
+                    self._socket.send(packet)
+                return
+            except BlockingIOError:
+                if not self._ready(select.POLLOUT, until_s):
+                    raise TimeoutError("timed out") from None
 
-    def _take(self) -> None:
+    def _ready(self, what: int, until_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self._socket, what)
+        return bool(poll.poll(max(0.0, until_s - time.monotonic()) * 1000))
+
+    def _take(self) -> bool:
+        """Reads an answer, or finds that none will come; False when none has come yet."""
         try:
             packet = self._socket.recv(messages.MOST_BYTES)
             if not packet:
                 raise OSError("it hung up")
             answer = messages.answer(packet)
             question = self._open.popleft()
+        except BlockingIOError:
+            return False
         except (OSError, BadRequest, IndexError) as error:
             self._give_up(str(error))
-            return
+            return True
         if isinstance(answer, messages.Refused):
             question.lost = MeterLost(f"the meter at {self._path} refuses: {answer.reason}")
         else:
             question.answer = answer
+        return True
 
     def _give_up(self, why: str) -> None:
         self._end(why)

@@ -6,6 +6,7 @@ connection did ends with it: its window is closed and its levers are put back.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -155,23 +156,33 @@ _ANSWERS: TypeAdapter[Any] = TypeAdapter(Answer)
 _ONE: dict[type, TypeAdapter[Any]] = {}
 
 
+_SHORT = Begin | End | Status | Begun
+_SHORT_BYTES = 64
+"""Marks, their answers and the like are few and always the same: they are packed and read once, and nobody waits
+for that at the edge of a phase."""
+
+
 def pack(message: Any) -> bytes:
     """A message as one packet; BadRequest when it is larger than MOST_BYTES."""
+    return _pack_short(message) if isinstance(message, _SHORT) else _pack(message)
+
+
+def request(packet: bytes) -> Any:
+    """The request in a packet; BadRequest says what is wrong with it."""
+    return (_unpack if len(packet) > _SHORT_BYTES else _unpack_short)(_REQUESTS, packet)
+
+
+def answer(packet: bytes) -> Any:
+    """The answer in a packet; BadRequest says what is wrong with it."""
+    return (_unpack if len(packet) > _SHORT_BYTES else _unpack_short)(_ANSWERS, packet)
+
+
+def _pack(message: Any) -> bytes:
     adapter = _ONE.get(type(message)) or _ONE.setdefault(type(message), TypeAdapter(type(message)))
     packet = adapter.dump_json(message)
     if len(packet) > MOST_BYTES:
         raise BadRequest(f"{type(message).__name__} of {len(packet)} bytes; a message has at most {MOST_BYTES}")
     return packet
-
-
-def request(packet: bytes) -> Any:
-    """The request in a packet; BadRequest says what is wrong with it."""
-    return _unpack(_REQUESTS, packet)
-
-
-def answer(packet: bytes) -> Any:
-    """The answer in a packet; BadRequest says what is wrong with it."""
-    return _unpack(_ANSWERS, packet)
 
 
 def _unpack(adapter: TypeAdapter[Any], packet: bytes) -> Any:
@@ -181,3 +192,7 @@ def _unpack(adapter: TypeAdapter[Any], packet: bytes) -> Any:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadRequest(f"a packet of {len(packet)} bytes is no message: {where}: {first['msg']}") from None
+
+
+_pack_short = lru_cache(maxsize=64)(_pack)
+_unpack_short = lru_cache(maxsize=64)(_unpack)
