@@ -45,8 +45,8 @@ class DeviceMeter(Protocol):
     def phase(self, phase: Phase, done: Callable[[Window], None]) -> AbstractContextManager[None]:
         """Everything inside belongs to `phase`; `done` gets the window, however the inside ends.
 
-        That is at the end or later: `settle` is the latest, a phase that begins or ends may be earlier. Windows
-        keep their order, and `done` is called by whoever marks or settles. MeterBusy when another phase is open.
+        That is at the end or later: when a phase begins after it, `settle` at the latest. Windows keep their
+        order, and `done` is called by whoever marks or settles. MeterBusy when another phase is open.
         """
 
     def settle(self) -> None:

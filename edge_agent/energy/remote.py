@@ -134,11 +134,11 @@ class RemoteMeter:
         finally:
             self._phase = Phase.IDLE
             end = None if begin is None else self._mark(messages.End(), begin)
-            if end is None:
-                self._link.close()  # what the meter may hold open for this agent ends with the connection
             window = Window(phase, began_at_s, self._clock() - began_s, windows[0].readings)
             self._ended.append(_Ended(window, self._shares, begin, end, done))
-            self._hand_over()
+            if end is None:
+                self._link.close()  # what the meter may hold open for this agent ends with the connection
+                self._hand_over()
 
     def settle(self) -> None:
         """Returns when `done` has had every window that has ended. Waits TIMEOUT_S after the last mark at most."""
