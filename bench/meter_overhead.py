@@ -50,7 +50,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Size:
-    """Seconds per measurement of CPU time, windows per agent, repetitions, pairs of work with and without sampler."""
+    """Seconds per measurement of CPU time, windows per agent, repetitions, pairs of stretches of work."""
 
     sampling_s: float
     windows: int
@@ -342,20 +342,21 @@ def report(sampler: Spread, slower: Slower, inside: Edges, daemons: list[Daemon]
 {HZ:g} samples a second of {len(ZONES)} counters (two packages with memory and cores), all in files. Processors:
 CPU seconds per second, as median (smallest to largest, repetitions), with nobody at work.
 
-Begin and end are what a caller waits at the edges of a phase. In the agent all counters are read meanwhile. With a
-daemon the agent process sends a mark and goes on; the daemon reads all counters when the mark arrives. "Joules known"
-is the time from the end of a phase until its joules are there, for a caller that asks for them at once, as after
-every other window here; the joules of the others are collected at the marks that follow, which is in those figures.
-The edge itself lies between a mark and its answer, so this time is also the most that it can be late.
-Of several agents at once the worst is shown. Agents mark a window every {PACE_S * 1e3:g} ms or so, each at times
-of its own and far more often than a device does. Whoever marks an edge waits for a processor when all are busy: the
-load is at the foot of this page, and everything here ran at nice {os.nice(0)}.
+Begin and end are what a caller waits at the edges of a phase. In the agent all counters are read meanwhile. With
+a daemon the agent process sends a mark and goes on; the daemon reads all counters when the mark arrives. "Joules
+known" is the time from the end of a phase until its joules are there for a caller that asks for them at once, as
+after every other window here; those of the rest are collected when the next phase begins, which is part of that
+begin. An edge lies between its mark and the answer, so no edge is later than this time. Of several agents at
+once the worst is shown. Agents mark a window every {PACE_S * 1e3:g} ms or so, each at times of its own and far
+more often than a device does. Whoever marks an edge waits for a processor when all are busy: the load is at the
+foot of this page, and everything here ran at nice {os.nice(0)}.
 
 {costs}
 
-Work beside the sampler is slower by {_share(slower)}: median of
-{slower.pairs} pairs of {STRETCH_S:g} s each with and without, in turn first, and the 95 % interval of that median
-(bootstrap over pairs). A scrape of the daemon takes {scrapes}.
+Work beside the sampler is slower by {_share(slower)}, by the clock: median of
+{slower.pairs} pairs of {STRETCH_S:g} s with it and without, in turn first, and the 95 % interval of that median
+(bootstrap over pairs). The work is Python that never lets go of the interpreter's lock, which is the worst there
+is; what computes in C goes on meanwhile. A scrape of the daemon takes {scrapes}.
 
 {table(["target", "measured", "held"], targets(sampler, slower, inside, daemons))}"""
 
