@@ -10,6 +10,7 @@ from edge_agent.energy.meter import DeviceMeter, Meter
 from edge_agent.energy.nvml import open_nvml
 from edge_agent.energy.owner import covers, owned
 from edge_agent.energy.remote import RemoteMeter
+from edge_agent.energy.self_check import SelfChecks, pairs
 from edge_agent.energy.unwrap import CounterTracker
 from edge_agent.levers.duty import DutyCycle, clock_hz
 from edge_agent.levers.remote import RemoteLevers
@@ -32,7 +33,8 @@ def open_meter(
 
         return RemoteMeter(socket, device, probe.gpu_uuids(), beside)
     found = discover(host_sys, host_proc, open_nvml(), plugs, kind)
-    meter = Meter(*owned(found.trackers, found.rejected, host_sys))
+    trackers, rejected = owned(found.trackers, found.rejected, host_sys)
+    meter = Meter(trackers, rejected, checks=SelfChecks(pairs(trackers)))
     meter.start()
     return meter
 

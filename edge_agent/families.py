@@ -1,6 +1,6 @@
 """The metric families of sources of joules, as agents and the meter of a host both show them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -75,6 +75,18 @@ def host_energy(host: str, states: Sequence[SourceState]) -> Iterator[Metric]:
             energy.add_metric((host, info.component, device, info.kind, info.scope, info.quality), state.joules)
     yield energy
     yield rails
+
+
+def self_checks(host: str, device: str, ratios: Mapping[str, float]) -> Metric:
+    """How far sources agree with what should agree with them."""
+    family = GaugeMetricFamily(
+        "wattbed_energy_self_check_ratio",
+        "Joules of a GPU's counter over those its power added up to, in the same seconds at start",
+        labels=("host", "source", "device"),
+    )
+    for source, ratio in ratios.items():
+        family.add_metric((host, source, device), ratio)
+    return family
 
 
 def sources(

@@ -35,6 +35,7 @@ class AgentCollector(Collector):
         states = self._meter.states()
         yield from families.host_energy(self._host, [s for s in states if s.info.kind != MODEL])
         yield from families.sources(self._host, self._device, states, self._meter.rejected)
+        yield families.self_checks(self._host, self._device, self._meter.self_checks())
         yield families.meter_cpu_seconds(self._host, self._device, self._meter.cpu_seconds())
 
 

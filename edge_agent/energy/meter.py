@@ -10,6 +10,7 @@ from typing import Protocol
 from edge_agent.energy.counter import RAIL, Rejected, SourceInfo, Tracker
 from edge_agent.energy.edges import wait_for_gpu
 from edge_agent.energy.sampler import SAMPLE_HZ, Sampler
+from edge_agent.energy.self_check import SelfChecks
 from edge_agent.energy.tally import Slice, SourceState, Tally, WindowSum
 from fleet.domain import EnergyReading, Phase, PhaseTotal, Power
 from fleet.errors import WattbedError
@@ -73,6 +74,9 @@ class DeviceMeter(Protocol):
     def read_errors(self) -> dict[tuple[str, str], int]:
         """By (source, reason): how many readings failed."""
 
+    def self_checks(self) -> dict[str, float]:
+        """By source: its joules over those of what should agree with it, where both were compared."""
+
     def cpu_seconds(self) -> float:
         """CPU time spent on sampling."""
 
@@ -93,11 +97,13 @@ class Meter:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         before_edge: Callable[[], None] = wait_for_gpu,
+        checks: SelfChecks | None = None,
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
         self._before_edge = before_edge
         self._rejected = tuple(rejected)
+        self._checks = checks
         self._lock = threading.Lock()
         self._phase = Phase.IDLE
         self._seconds: dict[Phase, float] = {Phase.IDLE: 0.0}
@@ -217,6 +223,10 @@ class Meter:
     def read_errors(self) -> dict[tuple[str, str], int]:
         """By (source, reason): how many readings failed."""
         return {(state.info.id, reason): count for state in self.states() for reason, count in state.errors}
+
+    def self_checks(self) -> dict[str, float]:
+        """By source: its joules over those of what should agree with it; those compared so far."""
+        return {} if self._checks is None else self._checks.ratios()
 
     def cpu_seconds(self) -> float:
         """CPU time spent on sampling."""

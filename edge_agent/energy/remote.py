@@ -237,6 +237,10 @@ class RemoteMeter:
         found = {(s.info.id, reason): n for s in (standing.states if standing else ()) for reason, n in s.errors}
         return found | self._local.read_errors()
 
+    def self_checks(self) -> dict[str, float]:
+        """None here: the host's meter checks its own sources."""
+        return self._local.self_checks()
+
     def cpu_seconds(self) -> float:
         """CPU time that this process spends on sampling."""
         return self._local.cpu_seconds()

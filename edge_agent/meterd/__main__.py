@@ -23,6 +23,7 @@ from edge_agent.energy.discover import discover
 from edge_agent.energy.nvml import open_nvml
 from edge_agent.energy.owner import owned
 from edge_agent.energy.sampler import SAMPLE_HZ
+from edge_agent.energy.self_check import SelfChecks, pairs
 from edge_agent.levers.board import Board, find_levers
 from edge_agent.levers.journal import Journal
 from edge_agent.levers.lever import Lever
@@ -130,8 +131,10 @@ async def run(environment: Environment) -> None:
     host = HostMeter(trackers, rejected, baseline, environment.host_proc)
     for one in host.sources:
         log.info("%s: %s of the %s, %s", one.id, one.component, one.scope, one.quality)
+    checks = SelfChecks(pairs(trackers))
     if environment.metrics is not None:
-        log.info("metrics on port %d", serve([HostCollector(host)], *environment.metrics))
+        collector = HostCollector(host, checks=checks.ratios)
+        log.info("metrics on port %d", serve([collector], *environment.metrics))
     desk = LeverDesk(board)
     gc.freeze()  # what is here stays: looking through it again would hold up a mark for milliseconds
     daemon = Daemon(host, desk, environment.metrics is not None, cpu_usage.cgroup_devices())

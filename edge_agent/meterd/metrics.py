@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -19,8 +19,11 @@ THE_HOST = "_host"
 class HostCollector(Collector):
     """The families of one host. Reads no counter: the last tick is what is shown."""
 
-    def __init__(self, meter: HostMeter, host: str | None = None) -> None:
+    def __init__(
+        self, meter: HostMeter, host: str | None = None, checks: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
         self._meter = meter
+        self._checks = checks
         self._host = host or platform.node()
 
     def collect(self) -> Iterator[Metric]:
@@ -48,4 +51,5 @@ class HostCollector(Collector):
             idle.add_metric((self._host, source), watts)
         yield idle
         yield from families.sources(self._host, THE_HOST, states, self._meter.rejected)
+        yield families.self_checks(self._host, THE_HOST, self._checks())
         yield families.meter_cpu_seconds(self._host, THE_HOST, time.process_time())

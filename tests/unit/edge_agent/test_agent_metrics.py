@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from edge_agent.energy.counter import RAIL, Raw, ReadFailed, Rejected, SourceInfo
 from edge_agent.energy.meter import Meter
+from edge_agent.energy.self_check import SelfChecks
 from edge_agent.energy.unwrap import CounterTracker
 from edge_agent.metrics import AgentCollector, serve
 from fleet.domain import Phase, Quality
@@ -53,6 +54,15 @@ def scrape(meter):
     registry = CollectorRegistry()
     registry.register(AgentCollector("pi-1", meter, host="box"))
     return [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
+
+
+def test_what_a_counter_says_beside_another_is_shown_once_it_was_compared(counter):
+    found = SelfChecks({})
+    meter = Meter([CounterTracker(counter)], clock=lambda: now[0], checks=found)
+    assert not any("self_check" in line for line in scrape(meter))
+    found._ratios["nvml:GPU-1"] = 0.57
+    wanted = 'wattbed_energy_self_check_ratio{device="pi-1",host="box",source="nvml:GPU-1"} 0.57'
+    assert wanted in scrape(meter)
 
 
 def test_joules_seconds_and_power_are_what_the_meter_says(meter, counter):
