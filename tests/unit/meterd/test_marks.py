@@ -88,8 +88,20 @@ def test_what_another_question_found_on_its_way_is_kept_for_the_window(make_mete
     asking.start()
     asking.join()
     service.close()
+    meter.sample()
     meter.settle()
-    assert joules(windows) == [pytest.approx(15.0)]
+    assert (joules(windows), [r.id for r in meter.rejected]) == ([pytest.approx(15.0)], ["meter"])
+
+
+def test_a_window_that_was_lost_is_no_news_once_the_meter_is_back(hasty, make_meter, host, service):
+    meter, windows = make_meter(), []
+    with host.meter._lock:
+        with meter.phase(Phase.TRAIN, windows.append):
+            pass
+        meter.sample()
+    service.until(lambda: meter.sample() or all(meter.up().values()))
+    meter.settle()
+    assert (joules(windows), meter.rejected) == ([None], ())
 
 
 def test_phases_and_questions_of_several_threads_get_the_answers_that_are_theirs(make_meter, host, monkeypatch):
@@ -116,6 +128,7 @@ def test_phases_and_questions_of_several_threads_get_the_answers_that_are_theirs
 
 def test_a_begin_that_is_refused_costs_its_window_and_no_more(no_pause, make_meter, host):
     meter, windows, reasons = make_meter(), [], []
+    before = meter._link.generation
     meter._link.ask(messages.Begin(Phase.UPLOAD))
     with meter.phase(Phase.TRAIN, windows.append):
         pass
@@ -127,6 +140,7 @@ def test_a_begin_that_is_refused_costs_its_window_and_no_more(no_pause, make_met
     meter.settle()
     assert (joules(windows), flags(windows)) == ([None, pytest.approx(15.0)], [("meter_lost",), ()])
     assert [r.endswith("refuses: phase train begins while upload is open") for r in reasons] == [True]
+    assert meter._link.generation == before + 1  # the daemon has forgotten what was open
 
 
 def test_a_meter_that_dies_between_the_end_and_the_joules_costs_that_window(deaf, host):
