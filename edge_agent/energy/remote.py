@@ -289,7 +289,7 @@ class RemoteMeter:
         try:
             question = self._link.post(message, after)
         except MeterLost as error:
-            self._lose(error)
+            self._lose(error, after)
             raise
         self._note(self._link.welcome)
         return question
@@ -303,15 +303,16 @@ class RemoteMeter:
         try:
             answer: object = self._link.answer(question)
         except MeterLost as error:
-            if self._link.is_on(question):  # else the meter was found again since
-                self._lose(error)
+            self._lose(error, question)
             raise
         if self._lost is not None and not question.connection.ended:
             log.info("the meter of this host is back")
             self._lost = None
         return answer
 
-    def _lose(self, error: MeterLost) -> None:
+    def _lose(self, error: MeterLost, where: Question | None) -> None:
+        if where is not None and not self._link.is_on(where):
+            return  # the meter was found again since
         if self._lost is None:
             log.warning("%s", error)
         self._lost = str(error)

@@ -93,6 +93,22 @@ def test_what_another_question_found_on_its_way_is_kept_for_the_window(make_mete
     assert (joules(windows), [r.id for r in meter.rejected]) == ([pytest.approx(15.0)], ["meter"])
 
 
+def test_a_meter_that_was_found_again_in_a_window_is_not_left_alone_after_it(
+    no_pause, monkeypatch, make_meter, host, service, make_service
+):
+    meter, windows = make_meter(), []
+    with meter.phase(Phase.TRAIN, windows.append):
+        service.close()
+        again = make_service()
+        again.until(lambda: meter.sample() or all(meter.up().values()))
+        monkeypatch.setattr(remote, "RETRY_S", 60.0)
+    with meter.phase(Phase.TRAIN, windows.append):
+        meter.sample()
+        host.spend(**HALF_OF_THE_HOST)
+    meter.settle()
+    assert (joules(windows), meter.rejected) == ([None, pytest.approx(15.0)], ())
+
+
 def test_a_window_that_was_lost_is_no_news_once_the_meter_is_back(hasty, make_meter, host, service):
     meter, windows = make_meter(), []
     with host.meter._lock:
