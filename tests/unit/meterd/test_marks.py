@@ -34,11 +34,11 @@ def patient(monkeypatch):
     monkeypatch.setattr(remote, "TIMEOUT_S", 60.0)
 
 
-@pytest.fixture
-def hasty(monkeypatch):
-    """A meter that does not answer is soon lost, and soon looked for again."""
-    monkeypatch.setattr(remote, "TIMEOUT_S", 0.05)
-    monkeypatch.setattr(remote, "RETRY_S", 0.0)
+def answer_within(meter, seconds):
+    """What `meter` asks from now on is lost after so long."""
+    meter._link._timeout_s = seconds
+    if meter._link._connection is not None:
+        meter._link._connection._timeout_s = seconds
 
 
 @pytest.fixture
@@ -109,13 +109,15 @@ def test_a_meter_that_was_found_again_in_a_window_is_not_left_alone_after_it(
     assert (joules(windows), meter.rejected) == ([None, pytest.approx(15.0)], ())
 
 
-def test_a_window_that_was_lost_is_no_news_once_the_meter_is_back(hasty, make_meter, host, service):
+def test_a_window_that_was_lost_is_no_news_once_the_meter_is_back(patient, no_pause, make_meter, host):
     meter, windows = make_meter(), []
+    answer_within(meter, 0.05)
     with host.meter._lock:
         with meter.phase(Phase.TRAIN, windows.append):
             pass
         meter.sample()
-    service.until(lambda: meter.sample() or all(meter.up().values()))
+    answer_within(meter, 60.0)
+    meter.sample()
     meter.settle()
     assert (joules(windows), meter.rejected) == ([None], ())
 
@@ -180,14 +182,16 @@ def test_a_meter_that_dies_between_the_end_and_the_joules_costs_that_window(deaf
     assert (joules(windows), flags(windows)) == ([None], [("meter_lost",)])
 
 
-def test_a_meter_that_is_stopped_costs_its_windows_and_nobody_hangs(hasty, make_meter, host):
+def test_a_meter_that_is_stopped_costs_its_windows_and_nobody_hangs(patient, no_pause, make_meter, host):
     meter, windows = make_meter(), []
+    answer_within(meter, 0.05)
     with host.meter._lock:
         for _ in range(5):
             with meter.phase(Phase.TRAIN, windows.append):
                 threading.Event().wait(0.02)
         meter.settle()
         stopped = joules(windows)
+    answer_within(meter, 60.0)
     with meter.phase(Phase.TRAIN, windows.append):
         meter.sample()
         host.spend(**HALF_OF_THE_HOST)
