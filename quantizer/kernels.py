@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from quantizer.compiled import compiled
-from quantizer.packing import pack, unpack
+from quantizer.packing import pack, unpack, unpack_short
 from quantizer.tiles import (
     ABSOLUTE,
     GOLDEN,
@@ -32,12 +32,12 @@ from quantizer.tiles import (
     line,
     mean_magnitude,
     mix,
-    restore,
-    restore_and_add,
+    multiples,
+    put,
     take,
 )
 
-TILE = 1024
+TILE = 2048
 READ_FLOATS = "Array(float32, 1, 'C', readonly=True, aligned=True)"
 READ_BYTES = "Array(uint8, 1, 'C', readonly=True, aligned=True)"
 
@@ -67,6 +67,7 @@ def quantise(
     n = values.size
     codes = np.empty(TILE, np.uint16)
     random, spare = np.empty(TILE, np.uint32), np.empty(TILE, np.float32)
+    steps = multiples(TILE)
     magnitudes = values.view(np.uint32)
     top = highest_code(form, bits)
     drawn_short = bits <= SHORT_BITS and not nearest and form not in (SIGN, SIGN_ONE)
@@ -104,7 +105,7 @@ def quantise(
             tile = values[start : start + count]
             into = codes[fill : fill + count]
             if short:
-                sixteen = hash_pairs(low, high, start - lo, random[: count // 2 + 1])
+                sixteen = hash_pairs(low, high, start - lo, steps, random[: count // 2 + 1])
                 floats = np.float32(least), np.float32(per_step), np.float32(zero), np.float32(top)
                 if bits == 8 and not errors.size:
                     draw_short(tile, sixteen, *floats, packed[start : start + count])
@@ -112,7 +113,8 @@ def quantise(
                     continue
                 draw_short(tile, sixteen, *floats, into)
             else:
-                code(tile, form, nearest, low, high, start - lo, random, least, per_step, zero, float(top), into)
+                doubles = least, per_step, zero, float(top)
+                code(tile, form, nearest, low, high, start - lo, steps, random, *doubles, into)
             if bits == 8 and not errors.size:
                 pack(codes, count, 8, packed, start)
                 start += count
@@ -139,11 +141,15 @@ def dequantise(
     """
     n = out.size
     top = highest_code(form, bits)
-    codes = np.empty(TILE, np.uint16)
+    codes, short_codes = np.empty(TILE, np.uint16), np.empty(TILE, np.uint8)
+    short = bits in (1, 2, 4, 8)
     at = start = 0
     while start < n:
         held = min(TILE, n - start)
-        at = unpack(packed, at, bits, held, codes)
+        if short:
+            at = unpack_short(packed, at, bits, held, short_codes)
+        else:
+            at = unpack(packed, at, bits, held, codes)
         used = 0
         while used < held:
             block = (first + start) // block_size
@@ -151,16 +157,13 @@ def dequantise(
             zero, step, least, right = line(form, bits, scales, block)
             if not right:
                 return start
-            into = out[start : start + count]
-            some = codes[used : used + count]
-            if add:
-                highest = restore_and_add(some, zero, step, least, weight, into)
+            into, until = out[start : start + count], used + count
+            if short:
+                bad = put(short_codes[used:until], top, int(zero), step, least, add, weight, into)
             else:
-                highest = restore(some, zero, step, least, into)
-            if highest > top:
-                for i in range(count):
-                    if some[i] > top:
-                        return start + i
+                bad = put(codes[used:until], top, int(zero), step, least, add, weight, into)
+            if bad >= 0:
+                return start + bad
             used += count
             start += count
     return -1

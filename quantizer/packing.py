@@ -59,26 +59,37 @@ def pack(codes: Any, count: int, bits: int, packed: Any, at: int) -> int:
 
 
 @inner
-def unpack(packed: Any, at: int, bits: int, count: int, codes: Any) -> int:
-    """`count` codes from `packed`, from `at` on; returns where they end. Writes up to 7 more codes."""
+def unpack_short(packed: Any, at: int, bits: int, count: int, codes: Any) -> int:
+    """What `unpack` does, for 1, 2, 4 or 8 bits; `codes` may be uint8 too, which is faster to go on with."""
     end = at + -(-count * bits // 8)
     source = packed[at:end]
     if bits == 8:
         for i in range(source.size):
             codes[i] = source[i]
-        return end
-    if bits == 4:
+    elif bits == 4:
         for i in range(source.size):
             codes[2 * i] = source[i] & np.uint8(15)
             codes[2 * i + 1] = source[i] >> np.uint8(4)
-        return end
-    if bits == 2:
+    elif bits == 2:
         for i in range(source.size):
             codes[4 * i] = source[i] & np.uint8(3)
             codes[4 * i + 1] = (source[i] >> np.uint8(2)) & np.uint8(3)
             codes[4 * i + 2] = (source[i] >> np.uint8(4)) & np.uint8(3)
             codes[4 * i + 3] = source[i] >> np.uint8(6)
-        return end
+    else:
+        for i in range(source.size):
+            for k in range(8):
+                codes[8 * i + k] = (source[i] >> np.uint8(k)) & np.uint8(1)
+    return end
+
+
+@inner
+def unpack(packed: Any, at: int, bits: int, count: int, codes: Any) -> int:
+    """`count` codes from `packed`, from `at` on; returns where they end. Writes up to 7 more codes."""
+    if bits in (1, 2, 4, 8):
+        return unpack_short(packed, at, bits, count, codes)
+    end = at + -(-count * bits // 8)
+    source = packed[at:end]
     if bits == 16:
         for i in range(count):
             codes[i] = np.uint16(source[2 * i]) | np.uint16(np.uint16(source[2 * i + 1]) << np.uint16(8))

@@ -29,6 +29,7 @@ LEAST_SPAN, GREATEST_SPAN = 2.0**-100, 2.0**100
 """Between these, steps and their inverses are far from the ends of float32."""
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+PLACE = np.uint32(0x9E3779B9)
 
 
 @inner
@@ -106,17 +107,25 @@ def highest_code(form: int, bits: int) -> int:
 
 
 @inner
-def hash_places(low: Any, high: Any, first: int, random: Any) -> None:
-    """32 random bits for each place of a block from `first` on: lowbias32 (Wellons 2018), keyed by `low` and
-    `high`.
+def multiples(count: int) -> Any:
+    """What hash_places takes for up to `count` places: (count,) uint32."""
+    found = np.empty(count, np.uint32)
+    for i in range(count):
+        found[i] = np.uint32(i * PLACE)
+    return found
 
-    What is read from memory is uint32 to LLVM; what was cut from 64 bits it computes in 64, at half the speed.
+
+@inner
+def hash_places(low: Any, high: Any, first: int, steps: Any, random: Any) -> None:
+    """32 random bits for each place of a block from `first` on: lowbias32 (Wellons 2018) of place * PLACE, keyed
+    by `low` and `high`.
+
+    steps: `multiples` of as many places or more. What is read from memory is uint32 to LLVM; what was cut from 64
+    bits it computes in 64, at half the speed.
     """
-    place = np.uint32(first)
+    start = np.uint32(first * PLACE + low)
     for i in range(random.size):
-        random[i] = np.uint32(place + i)
-    for i in range(random.size):
-        h = np.uint32(random[i] * np.uint32(0x9E3779B9) + low)
+        h = np.uint32(steps[i] + start)
         h = np.uint32(np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)) + high)
         h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B))
         random[i] = np.uint32(h ^ (h >> np.uint32(16)))
@@ -135,12 +144,12 @@ def draw(tile: Any, random: Any, least: float, per_step: float, zero: float, top
 
 
 @inner
-def hash_pairs(low: Any, high: Any, first: int, pairs: Any) -> Any:
+def hash_pairs(low: Any, high: Any, first: int, steps: Any, pairs: Any) -> Any:
     """16 random bits for each place of a block from `first` on: halves of the 32 of place / 2, the lower first.
 
     `pairs` is memory for them, (n / 2 + 1,) uint32 for n places; what is returned lies in it, uint16.
     """
-    hash_places(low, high, first // 2, pairs)
+    hash_places(low, high, first // 2, steps, pairs)
     return pairs.view(np.uint16)[first % 2 :]
 
 
@@ -188,6 +197,7 @@ def code(
     low: Any,
     high: Any,
     first: int,
+    steps: Any,
     random: Any,
     least: float,
     per_step: float,
@@ -201,7 +211,7 @@ def code(
     elif nearest:
         round_to_nearest(tile, least, per_step, zero, top, codes)
     else:
-        hash_places(low, high, first, random[: tile.size])
+        hash_places(low, high, first, steps, random[: tile.size])
         if form == FIXED:
             draw_clipped(tile, random, per_step, zero, top, codes)
         else:
@@ -218,21 +228,40 @@ def take(tile: Any, codes: Any, zero: float, step: float, least: float, spare: A
 
 
 @inner
-def restore(codes: Any, zero: float, step: float, least: float, out: Any) -> int:
-    """out = what `codes` stand for; returns the highest code."""
-    highest = codes[0]
+def restore(codes: Any, zero: int, step: float, least: float, out: Any) -> None:
+    """out = what `codes` stand for."""
     for i in range(out.size):
-        highest = max(highest, codes[i])
-        out[i] = np.float32((np.float64(codes[i]) - zero) * step + least)
-    return int(highest)
+        out[i] = np.float32(np.float64(np.int64(codes[i]) - zero) * step + least)
 
 
 @inner
-def restore_and_add(codes: Any, zero: float, step: float, least: float, weight: float, sums: Any) -> int:
-    """sums += weight * what `codes` stand for, rounded to float32 before and after; returns the highest code."""
-    highest = codes[0]
+def restore_and_add(codes: Any, zero: int, step: float, least: float, weight: float, sums: Any) -> None:
+    """sums += weight * what `codes` stand for, rounded to float32 before and after."""
     for i in range(sums.size):
-        highest = max(highest, codes[i])
-        value = np.float32((np.float64(codes[i]) - zero) * step + least)
+        value = np.float32(np.float64(np.int64(codes[i]) - zero) * step + least)
         sums[i] = np.float32(sums[i] + weight * np.float64(value))
-    return int(highest)
+
+
+@inner
+def first_above(codes: Any, top: int) -> int:
+    """The index of the first of `codes` above `top`, or -1."""
+    highest = codes[0]
+    for i in range(codes.size):
+        highest = max(highest, codes[i])
+    if highest > top:
+        for i in range(codes.size):
+            if codes[i] > top:
+                return i
+    return -1
+
+
+@inner
+def put(codes: Any, top: int, zero: int, step: float, least: float, add: bool, weight: float, out: Any) -> int:
+    """What `codes` stand for into `out`, or with `add` weight * it to what is there; the index of the first code
+    above `top`, or -1.
+    """
+    if add:
+        restore_and_add(codes, zero, step, least, weight, out)
+    else:
+        restore(codes, zero, step, least, out)
+    return first_above(codes, top)
