@@ -55,7 +55,9 @@ if config.CPU_FEATURES is None:  # NUMBA_CPU_FEATURES is not set
     if config.CPU_NAME is None:
         config.CPU_NAME = level()
     if config.CPU_NAME in levels():
-        config.CPU_FEATURES = ""  # the level's own, not all that this machine has
+        # The level's own, not all that this machine has; and all 512 bits of x86-64-v4, of which LLVM would take
+        # half for the sake of the first processors that had them.
+        config.CPU_FEATURES = "-prefer-256-bit" if config.CPU_NAME == "x86-64-v4" else ""
 
 
 @cache
