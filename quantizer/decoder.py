@@ -261,7 +261,7 @@ class _Section(_Tensor):
         self.viewable = header.bits == 32 and info.dtype == np.float32
         self._how: Codec = header.how
         self._bits, self._block_size = header.bits, header.block_size
-        self._data = np.frombuffer(payload, np.uint8, section.length, section.offset)
+        self._data = frozen(np.frombuffer(payload, np.uint8, section.length, section.offset))
         offset = header.scales_offset + 4 * section.first_scale
         self._scales = frozen(np.frombuffer(payload, "<f4", section.scales, offset))
 
@@ -273,7 +273,7 @@ class _Section(_Tensor):
         return frozen(self._data[4 * piece[0] : 4 * piece[1]].view("<f4"))
 
     def _packed(self, piece: Piece) -> np.ndarray:
-        return frozen(self._data[piece[0] * self._bits // 8 : -(-piece[1] * self._bits // 8)])
+        return self._data[piece[0] * self._bits // 8 : -(-piece[1] * self._bits // 8)]
 
     def values(self, piece: Piece, out: np.ndarray) -> int:
         """See _Tensor."""

@@ -99,10 +99,8 @@ class Placed(Output):
     """Memory of the payload's full size, written in place by all threads at once."""
 
     def __init__(self, payload_bytes: int) -> None:
-        self._buffer = io.BytesIO()
+        self._buffer = io.BytesIO(bytes(payload_bytes))  # which it takes over and gives back uncopied
         super().__init__(self._buffer)
-        self._buffer.seek(payload_bytes - 1)
-        self._buffer.write(b"\0")
         # From here on nothing goes through the buffer itself: it refuses while an array still shows a part of it.
         self._whole = self._buffer.getbuffer()
 

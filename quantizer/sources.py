@@ -41,11 +41,14 @@ class Source:
             raise ValueError(f"tensor {name!r}: its dtype is {dtype}; float16, float32 and float64 are known")
         self.info = TensorInfo(name, shape, dtype)
         self._flat = np.ascontiguousarray(tensor).reshape(-1) if self.tensor is None else None
+        self._is_ready = self._flat is not None and dtype == np.float32 and self._flat.dtype.isnative
 
     def piece(self, piece: Piece) -> np.ndarray:
         """Values of `piece` as float32: read-only, aligned, uncopied where they are float32 already."""
         if self._flat is None:
             return frozen(self.tensor[slice(*piece)].float().cpu().numpy())
+        if self._is_ready:
+            return frozen(self._flat[slice(*piece)])
         with np.errstate(over="ignore"):  # becomes Inf and is refused by name
             return frozen(self._flat[slice(*piece)].astype("<f4", copy=False))
 
