@@ -81,7 +81,8 @@ def at_once(work: Callable[[P], object], ranges: Sequence[P], each: int = 1) -> 
     try:
         some()
         for future in others:
-            future.result()
+            if not future.cancel():
+                future.result()
     finally:
         failed = True
         _leave(others)
