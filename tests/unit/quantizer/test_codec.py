@@ -3,6 +3,7 @@
 import hashlib
 import io
 import mmap
+import threading
 import tracemalloc
 
 import numpy as np
@@ -103,13 +104,23 @@ def test_another_seed_draws_anew():
 @pytest.mark.parametrize("bits", [3, 8, 32])
 @pytest.mark.parametrize("block_size", [24, 2048, 5001])
 def test_threads_and_the_size_of_pieces_change_nothing(monkeypatch, bits, block_size):
-    monkeypatch.setattr(chunks.config, "NUMBA_NUM_THREADS", 2)
-    several = encode(model(), bits, seed=5, block_size=block_size)
-    decoded = decode(several)["big"]
     monkeypatch.setattr(chunks.config, "NUMBA_NUM_THREADS", 1)
-    monkeypatch.setattr(chunks, "VALUES", 1 << 13)
     alone = encode(model(), bits, seed=5, block_size=block_size)
-    assert (several, decoded.tobytes()) == (alone, decode(alone)["big"].tobytes())
+    decoded = decode(alone)["big"]
+    monkeypatch.setattr(chunks.config, "NUMBA_NUM_THREADS", 2)
+    monkeypatch.setattr(chunks, "VALUES", 1 << 13)
+    several = encode(model(), bits, seed=5, block_size=block_size)
+    assert (several, decode(several)["big"].tobytes()) == (alone, decoded.tobytes())
+
+
+def test_work_that_is_done_does_not_wait_for_threads_that_are_busy_elsewhere(monkeypatch):
+    monkeypatch.setattr(chunks.config, "NUMBA_NUM_THREADS", 2)
+    gate, done = threading.Event(), []
+    elsewhere = [chunks._pool().submit(gate.wait, 10) for _ in range(chunks._pool()._max_workers)]
+    chunks.at_once(done.append, range(8))
+    still_busy = not any(future.done() for future in elsewhere)
+    gate.set()
+    assert (sorted(done), still_busy) == (list(range(8)), True)
 
 
 @pytest.mark.parametrize("bits", [5, 32])
