@@ -5,8 +5,10 @@ each turn there is a rest, because the threads of bitsandbytes' OpenMP go on spi
 is not timed, because processors wake up slowly; then come a few calls that are. Ratios are of medians, and of the
 fastest calls in parentheses. decode writes into arrays that are there, as agents do; bitsandbytes has no such
 option on a CPU, so its memory is the allocator's: used again below 32 MiB, fresh pages
-above. Memory: the peak of a process of its own beyond what was there before the call. Entropy: updates of the
-diffusion workload trained here.
+above. "decode 8, new arrays" takes its memory like that too. What decoding cannot be faster than is a plain write
+of its output: NumPy's `fill` on one thread, PyTorch's on all that it has, which are those of bitsandbytes. Memory:
+the peak of a process of its own beyond what was there before the call. Entropy: updates of the diffusion workload
+trained here.
 """
 
 import logging
@@ -29,7 +31,9 @@ UPDATES = 8
 REST_S, CALLS = 0.02, 4
 """Before a turn; calls that are timed in it."""
 
+WRITE = "write, all threads"
 SHARES = {8: 25.1, 4: 12.7, 2: 6.5, 1: 3.3}
+DECODERS = ("bitsandbytes decode 8", "decode 8", "bitsandbytes decode 4", "decode 4")
 ENTROPY_BITS = (2, 3, 4, 6, 8, 12)
 DEMO = ROOT / "experiments" / "demo.toml"
 
@@ -61,15 +65,19 @@ def speed(values: int, turns: int, seed: int) -> Speed:
 
     x = np.random.default_rng(seed).standard_normal(values).astype(np.float32)
     there, out = torch.from_numpy(x), np.empty_like(x)
-    tensors, into = {"x": x}, {"x": out}
+    tensors, into, shown = {"x": x}, {"x": out}, torch.from_numpy(out)
     payloads = {bits: encode(tensors, bits, seed=seed) for bits in (8, 4, 2, 1, 32)}
     eight, four = bnb.quantize_blockwise(there), bnb.quantize_4bit(there, quant_type="nf4")
     sides: dict[str, Callable[[], Any]] = {
         "copy": lambda: np.copyto(out, x),
+        "write": lambda: out.fill(1),
+        WRITE: lambda: shown.fill_(1),
         **{f"encode {bits}": lambda bits=bits: encode(tensors, bits, seed=seed) for bits in (8, 4, 2, 1)},
         "bitsandbytes encode 8": lambda: bnb.quantize_blockwise(there),
         "bitsandbytes encode 4": lambda: bnb.quantize_4bit(there, quant_type="nf4"),
         **{f"decode {bits}": lambda bits=bits: decode(payloads[bits], into=into) for bits in (8, 4, 2, 1)},
+        "decode 8, new arrays": lambda: decode(payloads[8]),
+        "decode 4, new arrays": lambda: decode(payloads[4]),
         "bitsandbytes decode 8": lambda: bnb.dequantize_blockwise(*eight),
         "bitsandbytes decode 4": lambda: bnb.dequantize_4bit(*four),
         "add 8 to a sum": lambda: add_to(payloads[8], 0.5, into),
@@ -261,6 +269,15 @@ def report(
             "## Targets",
             f"Ratios at {', '.join(f'{s.values:,}' for s in speeds)} values.",
             table(["target", "measured", "held"], [(what, found, _held(held)) for what, found, held in rows]),
+            "## What decoding could be at best",
+            "Time of each side in times of a plain write of its output by all threads: where bitsandbytes is "
+            "below 3, nothing that writes the output is 3 times as fast. decode writes to arrays that are there; "
+            "bitsandbytes returns new ones, in memory that is used again below 32 MiB, and so does decode where "
+            "the table says new arrays.",
+            table(
+                ["", *(f"{s.values:,} values" for s in speeds)],
+                [[name, *(s.ratios(name, WRITE) for s in speeds)] for name in (*DECODERS, "copy", "write")],
+            ),
             "## Entropy stage",
             "Bits per value of the codes of a real update, block size 2,048: their entropy over the whole "
             "update, and what is sent with the stage on, frame heads included and scales not.",
