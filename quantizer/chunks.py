@@ -20,14 +20,19 @@ P = TypeVar("P")
 Piece = tuple[int, int]
 
 VALUES = 1 << 17  # 512 KiB of float32: a piece and its result stay in the cache
+LONG = 1 << 18  # values where a piece is encoded and nothing else: half as many turns at the GIL
 FEW = 8  # pieces take a thread as long as it takes another one to wake up
+FEW_LONG = 4  # of LONG values
 WORD = 32  # this many codes fill whole bytes, and whole 32-bit words, at every number of bits
 
 
-def pieces(size: int, block_size: int = 1) -> list[Piece]:
-    """[start, stop) of pieces that cover `size` values; every start is a multiple of WORD and of `block_size`."""
+def pieces(size: int, block_size: int = 1, values: int | None = None) -> list[Piece]:
+    """[start, stop) of pieces that cover `size` values; every start is a multiple of WORD and of `block_size`.
+
+    values: how many a piece has at most, VALUES if None; more only where that is less than one such multiple.
+    """
     unit = math.lcm(WORD, block_size)
-    step = max(VALUES // unit, 1) * unit
+    step = max((values or VALUES) // unit, 1) * unit
     return [(start, min(start + step, size)) for start in range(0, size, step)]
 
 

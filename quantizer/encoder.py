@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 
 from quantizer import entropy, frames, kernels
-from quantizer.chunks import WORD, Piece, pieces
+from quantizer.chunks import FEW_LONG, LONG, WORD, Piece, pieces
 from quantizer.codecs import DEFAULT_BLOCK_SIZE, NOTHING, Rounding, chosen
 from quantizer.coding import key, quantise_piece
 from quantizer.layout import CRC, Header
@@ -155,7 +155,7 @@ def _write_floats(output: Output, header: Header, read: list[Source], left: dict
         read[number].refuse(piece, kernels.first_not_finite(values))
         return values.view(np.uint8)
 
-    output.fill(regions, work)
+    output.fill(regions, work, FEW_LONG)
     for residual in left.values():
         residual.fill(0)
     output.write_at(header.scales_offset, b"")
@@ -178,7 +178,7 @@ def _write_codes(
         quantise_piece(read[number], (start, stop), header, keys[number], out, own, rounding, residual)
         return out
 
-    output.fill(regions, work)
+    output.fill(regions, work, FEW_LONG)
     output.write_at(header.scales_offset, scales.data)
 
 
@@ -186,7 +186,7 @@ def _cut(header: Header) -> tuple[list[Region], list[tuple[int, Piece]]]:
     """The regions of a payload of version 1, and of each the number of the tensor and the piece of it."""
     regions, jobs = [], []
     for number, (info, section) in enumerate(zip(header.tensors, header.sections, strict=True)):
-        for start, stop in pieces(info.size, header.block_size or WORD):
+        for start, stop in pieces(info.size, header.block_size or WORD, LONG):
             offset = section.offset + start * header.bits // 8
             regions.append((offset, -(-(stop - start) * header.bits // 8)))
             jobs.append((number, (start, stop)))

@@ -45,10 +45,11 @@ class Output:
             self.write(bytes(offset - self.at))
         self.write(data)
 
-    def fill(self, regions: Sequence[Region], work: Callable[[int, Space], np.ndarray]) -> None:
+    def fill(self, regions: Sequence[Region], work: Callable[[int, Space], np.ndarray], each: int = FEW) -> None:
         """Writes `regions`, in rising order, with zeros between; `work(i, space)` gives the bytes of regions[i].
 
-        `work` runs on several threads. It writes into what `space()` gives it or gives an array of its own.
+        `work` runs on several threads. It writes into what `space()` gives it or gives an array of its own. Where
+        regions are written in place, a thread is woken up for no fewer than `each` of them.
         """
         spare: list[np.ndarray] = []
         longest = max((length for _, length in regions), default=0)
@@ -111,7 +112,7 @@ class Placed(Output):
         self._whole[self.at : self.at + view.nbytes] = view
         self.at += view.nbytes
 
-    def fill(self, regions: Sequence[Region], work: Callable[[int, Space], np.ndarray]) -> None:
+    def fill(self, regions: Sequence[Region], work: Callable[[int, Space], np.ndarray], each: int = FEW) -> None:
         """As for every output; what lies between is zero already."""
         if not regions:
             return
@@ -126,7 +127,7 @@ class Placed(Output):
                 region[:] = data
             crcs[i] = zlib.crc32(region.data)  # while it is in the cache of the thread that wrote it
 
-        at_once(one, range(len(regions)), FEW)
+        at_once(one, range(len(regions)), each)
         for (offset, length), crc in zip(regions, crcs, strict=True):
             self.crc = zlib.crc32(self._whole[self.at : offset], self.crc)
             self.crc = zlib.crc32_combine(self.crc, crc, length)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from quantizer import PayloadError, add_to, check, chunks, decode, encode, encode_to
+from quantizer import PayloadError, add_to, check, chunks, decode, encode, encode_to, encoder
 
 DTYPES = [np.float16, np.float32, np.float64]
 BITS = st.sampled_from([*range(2, 17), 32])
@@ -109,6 +109,7 @@ def test_threads_and_the_size_of_pieces_change_nothing(monkeypatch, bits, block_
     decoded = decode(alone)["big"]
     monkeypatch.setattr(chunks.config, "NUMBA_NUM_THREADS", 2)
     monkeypatch.setattr(chunks, "VALUES", 1 << 13)
+    monkeypatch.setattr(encoder, "LONG", 1 << 13)
     several = encode(model(), bits, seed=5, block_size=block_size)
     assert (several, decode(several)["big"].tobytes()) == (alone, decoded.tobytes())
 
