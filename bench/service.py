@@ -58,7 +58,7 @@ def main() -> int:
         laws = asyncio.run(judged(testbed.address, run, options.quick))
         steps = int(max(laws.steps.steps))
         full = Recipe((1.0,) * steps, SAMPLER)
-        demand = Demand("fid", round(float(laws.promised(laws.quality(WIDTH_ASKED, steps))), 2))
+        demand = Demand("fid", round(float(laws.promised(laws.quality(WIDTH_ASKED, steps // 2))), 2))
         measured_from = int(min(laws.steps.steps))
         fewer = next(s for s in range(measured_from, steps + 1) if laws.quality(1.0, s) <= demand.at_most)
         load = QUICK_LOAD if options.quick else FULL_LOAD
@@ -191,8 +191,8 @@ def page(outcomes: list[Outcome], demand: Demand, full: Recipe, load: Load, laws
 The same {outcomes[0].requests} requests for every scheme, in an open loop: Poisson, {load.per_s:g} a second for
 {load.poisson_s:g} s, then {load.bursts} bursts of {load.burst} at once; 4, 8 or 16 images each, within 3, 6 or 12
 s, from three devices, with one edge server beside them. Asked for: {demand.metric}<={demand.at_most:g}, which is
-what may be promised of width {WIDTH_ASKED:g} in {full.steps} steps of {full.sampler}: what the laws give it, and
-{laws.margin:.1%} of margin (full width: {laws.width.a:.4g}).
+what may be promised of width {WIDTH_ASKED:g} in {full.steps // 2} steps of {full.sampler}: what the laws give it,
+and {laws.margin:.1%} of margin (full width in {full.steps} steps: {laws.best:.4g}).
 All processes share one machine, so devices differ in watts, not in speed. Joules are those of every phase of every
 request, lost and shared batches included, divided by the images that were delivered.
 
