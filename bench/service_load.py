@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from uuid import uuid4
 
 import numpy as np
 
@@ -163,7 +164,7 @@ async def ask_all(
     wanted = [
         scheme.choose(
             GenerationRequest(
-                f"{label}-{draw.randrange(1 << 40):x}",
+                f"{label}-{uuid4().hex}",
                 run,
                 a.images,
                 a.seed,
