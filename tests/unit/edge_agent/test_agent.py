@@ -119,8 +119,9 @@ async def test_a_task_pushed_again_when_it_is_done_is_answered_with_the_same_upd
     fleet.tasks = [task]
     await attach()
     await fleet.until(lambda: fleet.counted)
-    fleet.push(task)
-    await fleet.until(lambda: len(fleet.counted) == 2)
+    while len(fleet.counted) < 2:  # one that comes before the agent has heard that it was counted says nothing new
+        fleet.push(task)
+        await asyncio.sleep(0.05)
     assert (len(workload.trained), len(set(fleet.counted))) == (1, 1)
 
 
