@@ -1,5 +1,7 @@
 """Stories of an agent and a coordinator over real gRPC."""
 
+import asyncio
+
 import numpy as np
 import pytest
 
