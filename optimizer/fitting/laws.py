@@ -78,9 +78,10 @@ def _with_parts(
     if not mixed:
         return laws if noise is None else replace(laws, by_step=step_errors(noise))
     harm = np.asarray(laws.width.at(widths)) - laws.width.a
+    best = max(laws.width.a, 0.01 * float(harm.max()))  # errors of a table are above zero
     even = np.broadcast_to(harm, (1 if noise is None else len(noise.levels), len(widths)))
     if noise is None:
-        return replace(laws, by_step=_table((0.5,), widths, laws.width.a + even, 0))
+        return replace(laws, by_step=_table((0.5,), widths, best + even, 0))
     bound = step_errors(noise)
     rows = bound.terms(steps, widths)
     over = rows - rows[:, -1:]
@@ -90,7 +91,7 @@ def _with_parts(
 
     def at(part: float) -> QualityLaws:
         each = harm * (part + (1 - part) * share)
-        falling = np.minimum.accumulate(laws.width.a + each, axis=1)
+        falling = np.minimum.accumulate(best + each, axis=1)
         return replace(laws, by_step=_table(tuple(levels[::-1].tolist()), widths, falling[::-1], noise.images))
 
     def off(part: float) -> float:
