@@ -16,6 +16,9 @@ from optimizer.ondemand.problem import Devices, Infeasible, Vector
 CLOSE = 1e-4
 """Relative distance from the bound at which a choice is good enough."""
 
+ROUNDING = 1e-12
+"""Relative: sums of errors in another order differ by so much at most, and a budget may be met exactly."""
+
 NODES = 200_000
 """Branches looked at before the best found so far is taken."""
 
@@ -124,12 +127,12 @@ def _branch(joules: Vector, errors: Vector, budget: float, price: float, picked:
     while stack and nodes < NODES:
         depth, value, spent, chosen = stack.pop()
         nodes += 1
-        if value >= best_joules * (1 - CLOSE) or spent + rest_error[depth] > budget:
+        if value >= best_joules * (1 - CLOSE) or spent + rest_error[depth] > budget * (1 + ROUNDING):
             continue
         if depth == len(open_rows):
             current[open_rows] = chosen
             total = joules[rows, current].sum()
-            if total < best_joules:
+            if total < best_joules and errors[rows, current].sum() <= budget:
                 best, best_joules = current.copy(), total
             continue
         row = open_rows[depth]

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
@@ -95,6 +95,7 @@ def test_shared_bandwidth_is_spent_as_scipy_would_spend_it(seed, bits, deadline_
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.floats(2, 9))
+@example(4117, 3, 3.0)  # the best choice meets the budget to the last bit
 def test_bits_from_a_shared_budget_cost_what_brute_force_finds(seed, count, level):
     devices = fleet(count, seed)
     joules, errors = budget.choices(devices, np.full(count, 2e6))
