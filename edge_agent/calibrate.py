@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 MEGABYTE = 1e6
 FIRST_MEGABYTES = 0.125
+MOST_MEGABYTES = 500.0
+"""Of one transfer: a coordinator takes and gives 1 GiB at most. A fast link has several in a window."""
+
 MOST_UNITS = 1e5
 """A window holds no more: work that takes no time at all would never fill it."""
 
@@ -154,11 +157,11 @@ class Calibrator:
             )
 
         async def send(megabytes: float) -> float:
-            size_bytes = math.ceil(megabytes * MEGABYTE)
+            size_bytes = math.ceil(min(megabytes, MOST_MEGABYTES) * MEGABYTE)
             return await self._client.send_filler(self._device, order.calibration, size_bytes) / MEGABYTE
 
         async def receive(megabytes: float) -> float:
-            size_bytes = math.ceil(megabytes * MEGABYTE)
+            size_bytes = math.ceil(min(megabytes, MOST_MEGABYTES) * MEGABYTE)
             return await self._client.receive_filler(self._device, order.calibration, size_bytes) / MEGABYTE
 
         yield Job(CalibrationRow(Work.SEND, 0), Phase.UPLOAD, FIRST_MEGABYTES, send)
@@ -268,10 +271,12 @@ async def _filling(job: Job, window_s: float) -> float:
     await job.do(job.first)
     units = job.first
     while True:
-        began_s = time.monotonic()
-        units = await job.do(units)
+        began_s, asked = time.monotonic(), units
+        units = await job.do(asked)
         took_s = max(time.monotonic() - began_s, 1e-6)
-        if took_s >= window_s / 2 or units >= MOST_UNITS:
+        if (
+            took_s >= window_s / 2 or units >= MOST_UNITS or units < asked
+        ):  # less than asked: it does no more at once
             return min(units * max(1.0, window_s / took_s), MOST_UNITS)
         units *= min(max(window_s / took_s, 2.0), 10.0)
 

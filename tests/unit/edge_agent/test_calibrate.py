@@ -217,6 +217,18 @@ async def test_work_is_chosen_so_that_it_fills_the_window(monkeypatch):
     assert units == pytest.approx(500)
 
 
+async def test_work_that_does_no_more_at_once_is_repeated_until_the_window_is_full(monkeypatch):
+    now_s = [0.0]
+    monkeypatch.setattr(calibrate, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+
+    async def do(megabytes):
+        now_s[0] += min(megabytes, 500) / 2000
+        return min(megabytes, 500)
+
+    units = await _filling(Job(CalibrationRow(Work.RECEIVE, 0), Phase.DOWNLOAD, 0.125, do), 2.0)
+    assert units == pytest.approx(4000)
+
+
 async def test_work_that_takes_no_time_ends_all_the_same():
     async def do(units):
         return units
