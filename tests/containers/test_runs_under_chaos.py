@@ -32,9 +32,12 @@ def bed(stack, tmp_path):
 async def test_whatever_is_killed_frozen_or_cut_the_run_ends_with_the_models_of_one_that_was_left_alone(bed, noop):
     experiment = noop("chaos", rounds=ROUNDS, train_steps=2, step_s=0.1)
     calm = await story.left_alone(bed, experiment)
-    outcome = await story.disturbed(bed, experiment, FAULTS, SEED, most=len(FAULTS))
-    assert outcome.findings.broken == []
-    assert (outcome.phase, outcome.models) == ("completed", calm)
-    assert sorted(outcome.hurt.counts) == sorted(FAULTS)
-    assert outcome.findings.acknowledged > 0
-    assert outcome.scrapes > 0
+    left = dict(FAULTS)
+    while left:  # a fast machine ends a run before every fault had its turn
+        outcome = await story.disturbed(bed, experiment, left, SEED, most=len(left))
+        assert outcome.findings.broken == []
+        assert (outcome.phase, outcome.models) == ("completed", calm)
+        assert outcome.hurt.counts.total() > 0
+        assert outcome.findings.acknowledged > 0
+        assert outcome.scrapes > 0
+        left = {name: fault for name, fault in left.items() if name not in outcome.hurt.counts}
