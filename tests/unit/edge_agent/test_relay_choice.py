@@ -71,7 +71,7 @@ async def test_an_upload_goes_on_where_it_was_when_the_way_changes(fleet, throug
     fleet.push(make_task(params))
     await fleet.until(lambda: fleet.headers)
     found.extend(NETEM)
-    await fleet.until(lambda: fleet.counted and len(fleet.hellos) == 2)
+    await fleet.until(lambda: fleet.counted and len(fleet.hellos) >= 2)
     assert (len(fleet.counted), fleet.headers[-1].offset_bytes >= 1000) == (1, True)
 
 
