@@ -235,12 +235,8 @@ def test_agents_the_idle_host_and_the_others_are_the_host_also_when_an_agent_is_
     assert by_agent["worker"] >= at_death > 2.0
 
 
-def test_a_meter_that_is_killed_in_a_window_costs_the_window_and_no_more(meterd):
-    meter, windows = RemoteMeter(meterd.socket, "me", (), lambda _: Meter([])), []
-    with meter.phase(Phase.TRAIN, windows.append):
-        meterd.end(signal.SIGKILL)
-    meter.settle()
-    meterd.start()
+def the_next_window_is_whole(meter, windows):
+    """Of two windows the first is lost."""
     until(lambda: meter.sample() or all(meter.up().values()))
     with meter.phase(Phase.TRAIN, windows.append):
         burn(0.2)
@@ -248,6 +244,15 @@ def test_a_meter_that_is_killed_in_a_window_costs_the_window_and_no_more(meterd)
     lost, whole = (w.readings[0] for w in windows)
     assert (lost.joules, lost.flags) == (None, ("meter_lost",))
     assert whole.joules > 0
+
+
+def test_a_meter_that_is_killed_in_a_window_costs_the_window_and_no_more(meterd):
+    meter, windows = RemoteMeter(meterd.socket, "me", (), lambda _: Meter([])), []
+    with meter.phase(Phase.TRAIN, windows.append):
+        meterd.end(signal.SIGKILL)
+    meter.settle()
+    meterd.start()
+    the_next_window_is_whole(meter, windows)
 
 
 def test_a_meter_that_is_stopped_in_a_window_costs_the_window_and_no_more(meterd):
@@ -256,13 +261,7 @@ def test_a_meter_that_is_stopped_in_a_window_costs_the_window_and_no_more(meterd
         meterd.process.send_signal(signal.SIGSTOP)
     meter.settle()
     meterd.process.send_signal(signal.SIGCONT)
-    until(lambda: meter.sample() or all(meter.up().values()))
-    with meter.phase(Phase.TRAIN, windows.append):
-        burn(0.2)
-    meter.close()
-    lost, whole = (w.readings[0] for w in windows)
-    assert (lost.joules, lost.flags) == (None, ("meter_lost",))
-    assert whole.joules > 0
+    the_next_window_is_whole(meter, windows)
 
 
 def test_the_levers_of_an_agent_that_is_killed_are_put_back(meterd, worker, tree):
