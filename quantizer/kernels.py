@@ -1,9 +1,10 @@
 """The inner loops: values to packed codes and back, into an array or into a running sum.
 
-All arithmetic is float64 and rounded to float32 once, without fused or reordered operations, so the
-bytes and the sums are the same on every machine. Each kernel runs on one thread and releases the GIL;
-quantizer.chunks decides who runs what. Arrays are contiguous and aligned; inputs are read-only views, so that each
-kernel has one signature only. A piece is worked on tile by tile, and a tile's codes stay in the first cache.
+All arithmetic is float64 and rounded to float32 once, or float32 where it comes to the same or its error is
+promised, without fused or reordered operations, so the bytes and the sums are the same on every machine. Each
+kernel runs on one thread and releases the GIL; quantizer.chunks decides who runs what. Arrays are contiguous and
+aligned; inputs are read-only views, so that each kernel has one signature only. A piece is worked on tile by tile,
+and a tile's codes stay in the first cache.
 """
 
 from typing import Any
@@ -14,6 +15,7 @@ from quantizer.compiled import compiled
 from quantizer.packing import pack, unpack, unpack_short
 from quantizer.tiles import (
     ABSOLUTE,
+    FIXED,
     GOLDEN,
     GREATEST_SPAN,
     INFINITE,
@@ -26,6 +28,8 @@ from quantizer.tiles import (
     code,
     draw_short,
     extremes,
+    first_above,
+    halve,
     hash_pairs,
     highest_code,
     largest_magnitude,
@@ -34,6 +38,7 @@ from quantizer.tiles import (
     mix,
     multiples,
     put,
+    restore_short,
     take,
 )
 
@@ -143,6 +148,7 @@ def dequantise(
     top = highest_code(form, bits)
     codes, short_codes = np.empty(TILE, np.uint16), np.empty(TILE, np.uint8)
     short = bits in (1, 2, 4, 8)
+    parts = np.empty(2, np.float32)
     at = start = 0
     while start < n:
         held = min(TILE, n - start)
@@ -159,7 +165,13 @@ def dequantise(
                 return start
             into, until = out[start : start + count], used + count
             if short:
-                bad = put(short_codes[used:until], top, int(zero), step, least, add, weight, into)
+                these = short_codes[used:until]
+                if not add and form in (SYMMETRIC, FIXED) and LEAST_SPAN < step < GREATEST_SPAN:
+                    halve(step, parts)
+                    restore_short(these, int(zero), parts, into)
+                    bad = first_above(these, top)
+                else:
+                    bad = put(these, top, int(zero), step, least, add, weight, into)
             else:
                 bad = put(codes[used:until], top, int(zero), step, least, add, weight, into)
             if bad >= 0:

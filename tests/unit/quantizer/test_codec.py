@@ -3,6 +3,7 @@
 import hashlib
 import io
 import mmap
+import os
 import threading
 import tracemalloc
 
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from quantizer import PayloadError, add_to, check, chunks, decode, encode, encode_to, encoder
+from quantizer import PayloadError, add_to, check, chunks, decode, encode, encode_to, encoder, kernels, tiles
 
 DTYPES = [np.float16, np.float32, np.float64]
 BITS = st.sampled_from([*range(2, 17), 32])
@@ -116,12 +117,73 @@ def test_threads_and_the_size_of_pieces_change_nothing(monkeypatch, bits, block_
 
 def test_work_that_is_done_does_not_wait_for_threads_that_are_busy_elsewhere(monkeypatch):
     monkeypatch.setattr(chunks.config, "NUMBA_NUM_THREADS", 2)
+    chunks._helpers.cache_clear()
     gate, done = threading.Event(), []
-    elsewhere = [chunks._pool().submit(gate.wait, 10) for _ in range(chunks._pool()._max_workers)]
+    busy = [chunks._Call(lambda: gate.wait(10)) for _ in range(2)]
+    for call in busy:
+        chunks._helpers().put(call)
     chunks.at_once(done.append, range(8))
-    still_busy = not any(future.done() for future in elsewhere)
+    still_busy = all(call._over.empty() for call in busy)
     gate.set()
     assert (sorted(done), still_busy) == (list(range(8)), True)
+
+
+@pytest.mark.parametrize("fails", [0, 5])
+def test_an_error_on_any_thread_ends_the_work_of_all(monkeypatch, fails):
+    monkeypatch.setattr(chunks.config, "NUMBA_NUM_THREADS", 2)
+    together, running = threading.Barrier(2), []
+
+    def work(number):
+        if number in (0, 1):
+            together.wait(10)  # so that both threads have some
+        running.append(number)
+        if number == fails:
+            running.pop()
+            raise ValueError(number)
+        running.pop()
+
+    with pytest.raises(ValueError, match=str(fails)):
+        chunks.at_once(work, range(1000))
+    assert running == []
+
+
+def test_a_forked_process_decodes_by_itself(monkeypatch):
+    monkeypatch.setattr(chunks.config, "NUMBA_NUM_THREADS", 2)
+    payload = encode({"x": np.ones(1 << 22, np.float32)}, 8, seed=0)  # the parent has its threads now
+    decode(payload)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if decode(payload)["x"].all() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("form", [tiles.SYMMETRIC, tiles.FIXED])
+def test_decoding_in_float32_gives_what_float64_rounded_once_gives(form, bits):
+    highest, size = tiles.highest_code(form, bits), 256
+    codes = np.resize(np.arange(highest + 1), size)
+    packed = np.packbits((codes[:, None] >> np.arange(bits) & 1).astype(np.uint8), axis=None, bitorder="little")
+    draw = np.random.default_rng(bits)
+    scales = np.exp2(draw.uniform(-140, 120, 1 << 15)).astype(np.float32)
+    out = np.empty(scales.size * size, np.float32)
+    zero, steps = (
+        (highest // 2, scales.astype(np.float64) / (highest // 2))
+        if form == tiles.SYMMETRIC
+        else ((highest + 1) // 2, np.full(scales.size, 2.0 / (highest + 1)))
+    )
+    bad = kernels.dequantise(
+        *(chunks.frozen(np.tile(packed, scales.size)), form, bits, size, 0, chunks.frozen(scales)),
+        *(False, 0.0, out),
+    )
+    due = ((codes - zero)[None, :] * steps[:, None]).astype(np.float32)
+    assert bad == -1
+    assert np.array_equal(out.view(np.uint32), due.reshape(-1).view(np.uint32))
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (1 << 18, 3)])
+def test_decoded_tensors_begin_on_the_edge_of_a_cache_line(shape):
+    found = decode(encode({"x": np.ones(shape, np.float32)}, 8, seed=0))["x"]
+    assert (found.shape, found.ctypes.data % 64, found.flags.writeable) == (shape, 0, True)
 
 
 @pytest.mark.parametrize("bits", [5, 32])
