@@ -28,7 +28,7 @@ from cli import local
 from fleet.experiment import parse, read
 from fleet.generation import Recipe
 from fleet.quality import NoiseErrors, QualityPoint
-from optimizer.fitting.laws import quality_laws
+from optimizer.fitting.laws import METRICS, quality_laws
 from optimizer.generation.quality import as_numbers
 from workloads import measuring, quality, sampling
 from workloads.data import KINDS
@@ -148,11 +148,11 @@ def point(values: dict[str, Any]) -> QualityPoint:
 
 
 def laws_of(kept: Kept, wanted: list[Case], first: str) -> dict[str, Any]:
-    """The laws of FID and of the average error of one model."""
+    """The laws of FID, recall and average error of one model."""
     noise = NoiseErrors(**{k: tuples(v) for k, v in (kept.noise or {}).items()})
     source = f"bench/{NAME}.py, {first}"
     of = points(kept, wanted, first)
-    return {m: quality_laws(of, SAMPLER, metric=m, noise=noise, source=source) for m in ("fid", "error")}
+    return {m: quality_laws(of, SAMPLER, metric=m, noise=noise, source=source) for m in METRICS}
 
 
 def tuples(value: Any) -> Any:

@@ -15,6 +15,7 @@ from optimizer.generation.quality import QualityLaws
 
 ROOT = Path(__file__).resolve().parent.parent
 WITHIN, SQUARE_WITHIN = 0.10, 0.03
+UNITS = {"fid": "FID", "missed": "1 - recall", "error": "average error"}
 
 
 def page(
@@ -213,21 +214,21 @@ def said(laws: QualityLaws, points: list[QualityPoint]) -> str:
     """The laws of one metric, and how far they are from what was measured."""
     found = distances(laws, points)
     w, s, b = laws.width, laws.steps, laws.bits
-    steps = ", ".join(f"{v:.1f} at {n:g}" for n, v in zip(s.steps, s.values, strict=True))
+    steps = ", ".join(f"{v:.3g} at {n:g}" for n, v in zip(s.steps, s.values, strict=True))
     alike = [d for d in found if len(set(d.recipe.widths)) == 1]
     lines = [d for d in alike if is_on_a_line(d, laws)]
     both = [d for d in alike if d not in lines]
     stepped = [d for d in found if d not in alike]
     rows = []
     for d in (*both, *stepped):
-        numbers = (f"{d.measured:.2f}", f"{d.predicted:.2f}", f"{d.relative:.1%}")
+        numbers = (f"{d.measured:.3g}", f"{d.predicted:.3g}", f"{d.relative:.1%}")
         rows.append((described(d.recipe), d.recipe.steps, d.recipe.bits, *numbers))
-    unit = "FID" if laws.metric == "fid" else "average error"
+    unit = UNITS[laws.metric]
     return f"""### {unit}, {laws.sampler}
 
 Residuals are cross-validated: of fits that leave the point out.
 
-- {unit}(w) = {w.a:.2f} + {w.c:.3g} (w^-{w.g:.2f} - 1); {w.samples} widths, residual {percent(w.residual)}
+- {unit}(w) = {w.a:.3g} + {w.c:.3g} (w^-{w.g:.2f} - 1); {w.samples} widths, residual {percent(w.residual)}
 - {unit}(steps), falling and convex: {steps}; residual {percent(s.residual)}
 - harm of bits: {b.harm:.4g} 4^-bits; {b.samples} bit-widths, residual {percent(b.residual)}
 

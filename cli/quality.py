@@ -22,6 +22,7 @@ WIDTHS = (0.25, 0.5, 0.75, 1.0)
 STEPS = (1, 2, 4, 6, 8, 10, 14, 20)
 """From one on: plans have no fewer steps than were measured, and whoever fixed fewer by hand would be cheaper."""
 
+BITS = (4, 6, 8)
 REFERENCE_STEPS = 50
 LEVELS = 10
 
@@ -68,8 +69,8 @@ def quality(
 class Measuring:
     """What is measured, of `images` images each.
 
-    Each of `widths` at most steps, and each of `steps` at full width: the laws are fitted to them. Then what the
-    laws have to predict: narrow widths in fewer steps, and widths that change from step to step.
+    Each of `widths` at most steps, and each of `steps` and of `bits` at full width: the laws are fitted to them.
+    Then what the laws have to predict: narrow widths in fewer steps, and widths that change from step to step.
     """
 
     images: int
@@ -77,6 +78,7 @@ class Measuring:
     widths: tuple[float, ...]
     steps: tuple[int, ...]
     data: Path | None = None
+    bits: tuple[int, ...] = BITS
 
     def recipes(self) -> list[Recipe]:
         """Each once."""
@@ -88,13 +90,14 @@ class Measuring:
         each += [(w,) * (most // 2) + (1.0,) * (most - most // 2) for w in narrow]
         each += [(1.0,) * (most - most // 2) + (w,) * (most // 2) for w in narrow[:1]]
         each += [tuple(sorted(self.widths)[k * len(self.widths) // s] for k in range(s)) for s in (most, *few)]
-        return [Recipe(widths, self.sampler) for widths in each]
+        found = [Recipe(widths, self.sampler) for widths in each]
+        return found + [Recipe((1.0,) * most, self.sampler, bits) for bits in self.bits]
 
 
 async def measured(at: str, run: str, how: Measuring) -> None:
-    """Measures a run's last model on this machine, and enters the laws of its FID and of its average error."""
+    """Measures a run's last model on this machine, and enters the laws of its FID, recall and average error."""
     import quantizer
-    from optimizer.fitting.laws import quality_laws
+    from optimizer.fitting.laws import METRICS, quality_laws
     from optimizer.generation.quality import as_numbers
     from workloads import measuring
 
@@ -119,7 +122,7 @@ async def measured(at: str, run: str, how: Measuring) -> None:
 
         points, noise = await asyncio.to_thread(work)
         source = f"{how.images} images each, by `wattbed quality --measure`"
-        for metric in ("fid", "error"):
+        for metric in METRICS:
             laws = quality_laws(points, how.sampler, metric=metric, noise=noise, source=source)
             await requests.keep_quality(operator, name, json.dumps(as_numbers(laws)))
 
@@ -147,7 +150,8 @@ def _line(laws: Mapping[str, Any]) -> str:
     residual = "" if width["residual"] is None else f", {width['residual']:.1%} off where left out"
     by_steps = ", ".join(f"{v:.3g} at {s:g}" for s, v in zip(steps["steps"], steps["values"], strict=True))
     law = f"{width['a']:.3g} + {width['c']:.3g} (w^-{width['g']:.2g} - 1){residual}"
+    bits = f"; {laws['bits']['harm']:.3g} 4^-bits" if laws["bits"]["samples"] else ""
     margin = (
         f"; {laws['margin']:.1%} margin, of {laws['combined']} combined recipes" if laws.get("combined") else ""
     )
-    return f"{laws['metric']} with {laws['sampler']}: {law}; by steps {by_steps}{margin}"
+    return f"{laws['metric']} with {laws['sampler']}: {law}; by steps {by_steps}{bits}{margin}"

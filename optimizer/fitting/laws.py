@@ -25,8 +25,14 @@ COVERED = 0.9
 EVEN_PARTS = tuple(k / 20 for k in range(21))
 """Of the harm that are tried as the same for all steps; the rest goes by the bound."""
 
-METRICS: dict[str, Callable[[QualityPoint], float | None]] = {"fid": lambda p: p.fid, "error": lambda p: p.error}
-"""What laws can be of; less is better."""
+METRICS: dict[str, Callable[[QualityPoint], float | None]] = {
+    "fid": lambda p: p.fid,
+    "missed": lambda p: max(1 - p.recall, 0.5 / p.images),
+    "error": lambda p: p.error,
+}
+"""What laws can be of; less is better. `missed` is 1 - recall, the part of what is real that no image comes near;
+where nothing is missed half an image counts, as laws are fitted to relative deviations.
+"""
 
 
 def quality_laws(

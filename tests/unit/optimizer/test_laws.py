@@ -62,6 +62,16 @@ def test_there_are_laws_of_the_average_error_too():
     assert laws.metric == "error"
 
 
+def test_there_are_laws_of_what_is_missed_which_is_never_nothing():
+    missing = [replace(p, recall=1 - p.fid / 1000) for p in LINES]
+    laws = quality_laws(missing, "ddim", metric="missed")
+    complete = [replace(p, recall=1.0) for p in LINES]
+
+    assert (laws.width.a, laws.width.c) == pytest.approx((0.012, 0.003), rel=1e-3)
+    assert laws.steps.at([2, 20]) == pytest.approx([0.030, 0.012], rel=1e-3)
+    assert quality_laws(complete, "ddim", metric="missed").quality(0.5, 5) == pytest.approx(0.005, rel=1e-3)
+
+
 def test_measurements_with_noise_have_a_residual_of_its_size():
     draws = np.random.default_rng(0)
     noisy = [replace(p, fid=p.fid * (1 + 0.05 * draws.standard_normal())) for p in LINES]
@@ -128,7 +138,7 @@ def test_laws_survive_being_kept():
 @pytest.mark.parametrize(
     ("points", "metric", "complaint"),
     [
-        (LINES, "beauty", "no laws of 'beauty'; known are fid, error"),
+        (LINES, "beauty", "no laws of 'beauty'; known are fid, missed, error"),
         (LINES[:2], "fid", "needs 3 different places at least"),
     ],
 )
