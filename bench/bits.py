@@ -128,6 +128,7 @@ def page(runs: list[Ran]) -> str:
     for run in runs:
         groups.setdefault((run.bits, run.feedback), []).append(run)
     rows = []
+    whole = {r.seed: r.last_fid for r in groups[FULL, True]}
     for (bits, feedback), group in sorted(groups.items()):
         fids = [r.last_fid for r in group]
         spent = {k: mean(r.joules.get(k, 0.0) for r in group) for k in group[0].joules}
@@ -136,6 +137,7 @@ def page(runs: list[Ran]) -> str:
                 bits,
                 "yes" if feedback else "no",
                 f"{mean(fids):.2f} ({min(fids):.2f} to {max(fids):.2f}, n={len(fids)})",
+                f"{mean(fids) / mean(whole[r.seed] for r in group):.3f}",
                 "; ".join(f"{joules:,.0f} {what}" for what, joules in sorted(spent.items())),
                 f"{mean(r.wire_up_bytes for r in group):,.0f}",
                 f"{mean(r.seconds for r in group):,.0f} ({min(r.seconds for r in group):,.0f} to "
@@ -145,12 +147,12 @@ def page(runs: list[Ran]) -> str:
     return f"""# FID against bits
 
 `experiments/demo.toml` at other bits and seeds: {AGENTS} agents on loopback, digits, the same rounds for all.
-FID after the last round as mean (least to most, seeds); bytes up on the wire of all devices, joules summed over
-devices of one scope.
+FID after the last round as mean (least to most, seeds), and over that of float32 with the same seeds, by which
+rows of unlike seeds compare; bytes up on the wire of all devices, joules summed over devices of one scope.
 
 ![FID against bits]({NAME}.svg)
 
-{table(["bits", "error feedback", "FID", "joules", "bytes up", "seconds"], rows)}
+{table(["bits", "error feedback", "FID", "of float32's", "joules", "bytes up", "seconds"], rows)}
 
 Joules are of processor time and of idle time: where seconds differ that much, something else used the machine,
 and joules of one row do not compare with another's. FID and bytes do not depend on it.
@@ -177,15 +179,18 @@ def verdict(groups: dict[tuple[int, bool], list[Ran]]) -> str:
 
 
 def plot(runs: list[Ran]) -> str:
-    """The curve as SVG: every run a point, the means a line."""
+    """The curve as SVG: every run a point, the means over the seeds that all bits have a line."""
+    seeds = set.intersection(*({r.seed for r in runs if r.bits == b} for b in {r.bits for r in runs}))
     with mpl.rc_context({**STYLE, "svg.hashsalt": NAME}):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         axes = figure.add_subplot(xlabel="bits of an update", ylabel="FID after the last round")
         axes.set_xscale("log", base=2)
         for feedback, label in ((True, "with error feedback"), (False, "without")):
             of = [r for r in runs if r.feedback is feedback]
-            bits = sorted({r.bits for r in of})
-            (line,) = axes.plot(bits, [mean(r.last_fid for r in of if r.bits == b) for b in bits], label=label)
+            alike = [r for r in of if r.seed in seeds]
+            bits = sorted({r.bits for r in alike})
+            means = [mean(r.last_fid for r in alike if r.bits == b) for b in bits]
+            (line,) = axes.plot(bits, means, label=label)
             axes.plot([r.bits for r in of], [r.last_fid for r in of], ".", color=line.get_color())
         axes.legend()
         buffer = io.StringIO()
