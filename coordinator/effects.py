@@ -5,23 +5,21 @@ the sessions are touched on the event loop only.
 """
 
 import asyncio
-import io
 import json
 import math
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b
 from hashlib import sha256 as sha256_of
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 from coordinator.aggregate import Weighted, aggregate, prepare, shapes
+from coordinator.decided import assignments_of, check, check_codec, sampled, seed_for
 from coordinator.events import (
     BlobsDropped,
     DevicesAssigned,
@@ -60,13 +58,12 @@ from coordinator.widths import parts_by_width
 from fleet.calibration import Calibrate, Calibration, CancelCalibration
 from fleet.calibration_plans import options_json
 from fleet.domain import Assignment, Cancel, Evaluation, NetworkSize, Phase, Task
-from fleet.errors import PlanFailed
-from fleet.experiment import BITS, PRECISIONS, SIMULATED_PRECISIONS, Experiment, QuantizerSection
+from fleet.experiment import Experiment
 from fleet.generation import ModelRef
 from optimizer import recall
-from optimizer.policy import Candidate, Decision, Policy, Told
+from optimizer.policy import Candidate, Policy, Told
 from optimizer.policy import load as load_policy
-from quantizer import decode, encode_to, encode_with_feedback
+from quantizer import decode, encode_to
 from workloads import Workload
 from workloads import load as load_workload
 from workloads.narrow import parts_of
@@ -217,22 +214,22 @@ class Effects:
             live.policy.tell(told)
             live.told.add((told.assignment.round, told.assignment.device))
         private = run.experiment.differential is not None
-        names = self._private.draw(run, plan.round, plan.devices) if private else _sampled(run, plan)
+        names = self._private.draw(run, plan.round, plan.devices) if private else sampled(run, plan)
         candidates = [self._candidate(run, name) for name in names]
         decisions = await self._in_thread(partial(live.policy.ask, plan.round, candidates)) if candidates else ()
-        _check(decisions, candidates)
-        _check_codec(decisions, run.experiment.quantizer)
+        check(decisions, candidates)
+        check_codec(decisions, run.experiment.quantizer)
         check_masked(run, decisions)
         parts = parts_by_width(live.workload, {d.width for d in decisions}, run.experiment)
         models = self._shelves.models(run.run)
         payloads: dict[tuple[int, float], tuple[str, int]] = {}
         for bits, width in sorted({(d.bits_down, d.width) for d in decisions}):
-            seed, block_size = _seed(run, plan.round, "down"), run.experiment.quantizer.block_size
+            seed, block_size = seed_for(run, plan.round, "down"), run.experiment.quantizer.block_size
             payload = partial(prepare, models, run.model_sha256, bits, seed, block_size, parts.get(width))
             payloads[bits, width] = await self._in_thread(payload)
         now_s = self.loop.now_s()
         deadline_at_s = now_s + run.experiment.round.deadline_s
-        assignments = _assignments(run, plan.round, decisions, payloads, deadline_at_s)
+        assignments = assignments_of(run, plan.round, decisions, payloads, deadline_at_s)
         if plan.opens:
             population = len(plan.devices) if private else 0
             return (RoundOpened(now_s, run.run, plan.round, assignments, deadline_at_s, population),)
@@ -389,88 +386,3 @@ def _untold(live: Live, run: Run) -> Iterator[Told]:
             whole = any(p.phase == Phase.UPLOAD for p in told.phases)
             if key not in live.told and (whole or round < run.round):
                 yield told
-
-
-def _sampled(run: Run, plan: Plan) -> list[str]:
-    """The devices asked: all free ones in an asynchronous round, a seeded sample in a synchronous one."""
-    settings = run.experiment.round
-    wanted = settings.devices + settings.over_commit
-    if run.asynchronous or len(plan.devices) <= wanted:
-        return sorted(plan.devices)
-    return sorted(random.Random(_seed(run, plan.round, "sample")).sample(sorted(plan.devices), wanted))
-
-
-def _check(decisions: Sequence[Decision], candidates: Sequence[Candidate]) -> None:
-    names = [d.device for d in decisions]
-    if candidates and not decisions:
-        raise PlanFailed(f"the policy chose none of {len(candidates)} devices")
-    if unknown := sorted(set(names) - {c.device for c in candidates}):
-        raise PlanFailed(f"the policy chose devices it was not offered: {', '.join(unknown)}")
-    if len(set(names)) < len(names):
-        raise PlanFailed(f"the policy chose a device twice: {', '.join(names)}")
-    for d in decisions:
-        if (
-            d.bits_up not in BITS
-            or d.bits_down not in BITS
-            or d.precision not in (*PRECISIONS, *SIMULATED_PRECISIONS)
-        ):
-            raise PlanFailed(f"{d.device}: bits {d.bits_up} up, {d.bits_down} down at {d.precision} do not exist")
-        if not 0 < d.width <= 1 or d.train_steps < 1:
-            raise PlanFailed(f"{d.device}: width {d.width} and {d.train_steps} steps cannot be trained")
-
-
-def _check_codec(decisions: Sequence[Decision], settings: QuantizerSection) -> None:
-    """PlanFailed where the codec of the experiment has no such bits, or no error feedback at them."""
-    for bits in sorted({d.bits_up for d in decisions}):
-        try:
-            how = {"codec": settings.codec, "keep": settings.keep, "block_size": settings.block_size}
-            if settings.error_feedback and bits < 32:
-                encode_with_feedback({}, None, bits, seed=0, sink=io.BytesIO(), **how)  # type: ignore[arg-type]
-            else:
-                encode_to(io.BytesIO(), {}, bits, seed=0, **how)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise PlanFailed(f"updates cannot be coded at {bits} bits: {error}") from error
-
-
-def _assignments(
-    run: Run,
-    round: int,
-    decisions: Sequence[Decision],
-    payloads: Mapping[tuple[int, float], tuple[str, int]],
-    deadline_at_s: float,
-) -> tuple[Assignment, ...]:
-    shards = dict(run.shards)
-    assignments = []
-    for d in decisions:
-        shard = shards.setdefault(d.device, len(shards) % run.experiment.shards)
-        model_sha256, model_bytes = payloads[d.bits_down, d.width]
-        counted = run.counted.get(d.device)
-        assignments.append(
-            Assignment(
-                run=run.run,
-                round=round,
-                device=d.device,
-                model_sha256=model_sha256,
-                model_bytes=model_bytes,
-                shard=shard,
-                bits_up=d.bits_up,
-                bits_down=d.bits_down,
-                precision=d.precision,
-                width=d.width,
-                train_steps=d.train_steps,
-                seed=_seed(run, round, f"train/{shard}"),
-                deadline_at_s=deadline_at_s,
-                residual_round=counted.round if counted else None,
-                power_limit_watts=d.power_limit_watts,
-                frequency_hz=d.frequency_hz,
-                predicted=d.predicted,
-                note=d.note,
-            )
-        )
-    return tuple(assignments)
-
-
-def _seed(run: Run, round: int, purpose: str) -> int:
-    """A 63-bit seed for one purpose of one round, the same in every run of the experiment's seed."""
-    text = f"{run.experiment.seed}/{round}/{purpose}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") >> 1

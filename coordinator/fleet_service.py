@@ -5,15 +5,16 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 
 from coordinator import screen
-from coordinator.blobs import BlobStore, Receiving
+from coordinator.arriving import Arriving, check_protocol, each_within, first_of, small, within
+from coordinator.blobs import BlobStore
 from coordinator.effects import Effects
 from coordinator.enrolment.benchmark import first_benchmark
 from coordinator.enrolment.gate import Gate
@@ -61,11 +62,9 @@ from fleet.domain import (
 )
 from fleet.errors import (
     BadRequest,
-    ProtocolMismatch,
     StrangerUpdate,
     TooMany,
     TooMuch,
-    TooSlow,
     UnknownDevice,
     WattbedError,
     WrongOffset,
@@ -78,7 +77,6 @@ log = logging.getLogger(__name__)
 CUT_SHOWS_S = 0.05
 """The requests of a stream that is cut end like those of one that is closed; gRPC cancels its call right after."""
 
-T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -111,10 +109,10 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     ) -> AsyncIterator[Any]:
         """One device's control stream, from its hello to its end."""
         limits = self._uses.limits
-        hello = wire.unwrap(_small(await _within(limits.hello_s, _first(requests)), limits.message_bytes))
+        hello = wire.unwrap(small(await within(limits.hello_s, first_of(requests)), limits.message_bytes))
         if not isinstance(hello, Hello):
             raise BadRequest(f"a stream starts with Hello, not {type(hello).__name__}")
-        _check_protocol(hello.protocol_version)
+        check_protocol(hello.protocol_version)
         screen.message(hello)
         name = self._gate.attaching(context, hello)
         session = Session(secrets.token_hex(8), checked_name("device", name))
@@ -151,7 +149,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 session.heard_s = time.monotonic()
                 if not messages.take():
                     raise TooMany(f"{session.device} sends more than {limits.messages_per_s:g} messages a second")
-                message = wire.unwrap(_small(request, limits.message_bytes))
+                message = wire.unwrap(small(request, limits.message_bytes))
                 if not isinstance(message, PhaseMeasured | GenerationMeasured):
                     screen.message(message)
                 await self._take(session, message)
@@ -258,14 +256,14 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
 
     async def PutBlob(self, requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: N802
         """One update; durable, checked and in the log when the answer goes out."""
-        first = await _within(self._uses.limits.hello_s, _first(requests))
+        first = await within(self._uses.limits.hello_s, first_of(requests))
         if isinstance(first, fleet_pb2.ImagesHeader):
             self._gate.device(context, first.device)
             return fleet_pb2.PutBlobResponse(fresh=await self._put_images(first, requests))
         if not isinstance(first, fleet_pb2.UpdateHeader):
             raise BadRequest("an upload starts with its header")
         header: UpdateHeader = wire.from_proto(first)
-        _check_protocol(header.protocol_version)
+        check_protocol(header.protocol_version)
         self._use(self._gate.device(context, header.device)).call()
         try:
             with logs.fields(run=header.run, round=header.round, device=header.device):
@@ -281,11 +279,11 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
 
     async def _put_images(self, first: Any, requests: AsyncIterator[Any]) -> bool:
         header = images_header(first)
-        _check_protocol(header.protocol_version)
+        check_protocol(header.protocol_version)
         use, limits = self._use(header.device), self._uses.limits
         use.call()
         with use.transfer("uploads", limits.uploads):
-            arriving = _each_within(limits.stall_s, requests)
+            arriving = each_within(limits.stall_s, requests)
             return await self._intake.put(header, len(pack_put(first)), arriving, Arriving)
 
     async def GetFiller(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
@@ -306,13 +304,13 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     async def PutFiller(self, requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: N802
         """Counts what comes and throws it away."""
         limits = self._uses.limits
-        first = await _within(limits.hello_s, _first(requests))
+        first = await within(limits.hello_s, first_of(requests))
         use = self._use(self._gate.device(context, first.device))
         use.call()
         self._must_be_calibrating(first.device, first.calibration)
         received = len(first.data)
         with use.transfer("uploads", limits.uploads):
-            async for request in _each_within(limits.stall_s, requests):
+            async for request in each_within(limits.stall_s, requests):
                 received += len(request.data)
                 if received > limits.filler_bytes:
                     raise TooMuch(f"more than {limits.filler_bytes} bytes of filler")
@@ -338,7 +336,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         receiving = await asyncio.to_thread(blobs.receive, header.digest, header.size_bytes, header.offset_bytes)
         arriving = Arriving(receiving, FRAME_BYTES + len(pack_put(first)))
         try:
-            await arriving.take(_each_within(self._uses.limits.stall_s, requests))
+            await arriving.take(each_within(self._uses.limits.stall_s, requests))
             held = header.offset_bytes + arriving.payload_bytes
             if held < header.size_bytes:  # a cut connection looks like an end: what came is kept
                 raise WrongOffset(
@@ -391,67 +389,8 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             raise StrangerUpdate(f"device {device} was not asked to train in round {round} of run {run}")
 
 
-class Arriving:
-    """The bytes of one upload on their way to the disk: a thread writes a chunk while the next one comes."""
-
-    def __init__(self, receiving: Receiving, wire_bytes: int) -> None:
-        self.wire_bytes = wire_bytes
-        self.payload_bytes = 0
-        self._receiving = receiving
-        self._writing: asyncio.Task[None] | None = None
-
-    async def take(self, requests: AsyncIterator[Any]) -> None:
-        """Until the stream ends."""
-        async for part in requests:
-            self.wire_bytes += FRAME_BYTES + message_bytes(part)
-            self.payload_bytes += len(part)
-            if self._writing is not None:
-                await self._writing
-            self._writing = asyncio.create_task(asyncio.to_thread(self._receiving.write, part))
-        if self._writing is not None:
-            await self._writing
-
-    async def suspend(self) -> None:
-        """Keeps what came."""
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
-        await asyncio.to_thread(self._receiving.suspend)
-
-
 def _place(session: Session, message: PhaseMeasured | TaskFailed) -> tuple[str, str, int]:
     return session.device, message.run, message.round
-
-
-async def _within(seconds: float, awaited: Awaitable[T]) -> T:
-    """What `awaited` gives; TooSlow where that takes longer."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await awaited
-    except TimeoutError:
-        raise TooSlow(f"nothing came for {seconds:g} s") from None
-
-
-async def _each_within(seconds: float, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """`requests`; TooSlow where one does not come for so long."""
-    while True:
-        try:
-            request = await _within(seconds, anext(requests))
-        except StopAsyncIteration:
-            return
-        yield request
-
-
-def _small(message: Any, most_bytes: int) -> Any:
-    """`message`; TooMuch where it is longer."""
-    if message.ByteSize() > most_bytes:
-        raise TooMuch(f"a message of {message.ByteSize():,} bytes; at most {most_bytes:,} are taken")
-    return message
-
-
-async def _first(requests: AsyncIterator[Any]) -> Any:
-    async for request in requests:
-        return request
-    raise BadRequest("the stream ended before its first message")
 
 
 async def _finish(reader: asyncio.Task[None]) -> None:
@@ -459,8 +398,3 @@ async def _finish(reader: asyncio.Task[None]) -> None:
     reader.cancel()
     with suppress(asyncio.CancelledError):
         await reader
-
-
-def _check_protocol(theirs: int) -> None:
-    if theirs != PROTOCOL_VERSION:
-        raise ProtocolMismatch(f"the agent speaks protocol version {theirs}, this coordinator {PROTOCOL_VERSION}")

@@ -25,17 +25,16 @@ from edge_agent.generation import Generator
 from edge_agent.levers.request import DeviceLevers
 from edge_agent.link.route import Way
 from edge_agent.model_shelf import ModelShelf
+from edge_agent.orders import CALIBRATION, GENERATION, Orders
 from edge_agent.renew import Keeper
 from edge_agent.secrecy import Secrecy
 from edge_agent.worker import Worker
-from fleet import logs
 from fleet.calibration import Calibrate, Calibration, CalibrationAck, CalibrationGivenUp, CancelCalibration
 from fleet.domain import (
     AgentMessage,
     Cancel,
     CancelGeneration,
     CoordinatorMessage,
-    GenerationEnded,
     GenerationMeasured,
     GenerationTask,
     Heartbeat,
@@ -49,16 +48,12 @@ from fleet.domain import (
     SharesDelivered,
     SharesWanted,
     Task,
-    TaskFailed,
     Welcome,
 )
 from fleet.errors import (
     BadRequest,
-    LateUpdate,
     NotAllowed,
     ProtocolMismatch,
-    StrangerUpdate,
-    UnknownRun,
     Unreachable,
     WattbedError,
 )
@@ -85,13 +80,6 @@ MODELS_KEPT = 2
 FATAL = (ProtocolMismatch, BadRequest, NotAllowed)
 """What the coordinator answers to a hello that no repetition makes better."""
 
-REFUSED = (LateUpdate, StrangerUpdate, UnknownRun)
-"""The coordinator knows that this update does not count; there is nothing to tell it."""
-
-Key = tuple[str, int]
-CALIBRATION, GENERATION, FETCHING = -1, -2, -3
-"""Stand for the round in the key of a calibration, of a batch of images, and of fetching models to keep."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -105,15 +93,6 @@ class Settings:
     data: Path | None = None
     route: Callable[[], Way] | None = None
     keeper: Keeper | None = None
-
-
-Order = Task | Calibrate | GenerationTask | KeepModels
-
-
-@dataclass
-class _Job:
-    what: Order
-    carrying: asyncio.Task[None]
 
 
 class Agent:
@@ -157,9 +136,9 @@ class Agent:
         self._interval_s = HEARTBEAT_INTERVAL_S
         self._outbox: asyncio.Queue[AgentMessage | None] | None = None
         self._unacked: dict[str, PhaseMeasured | GenerationMeasured | Calibration | CalibrationGivenUp] = {}
-        self._waiting: dict[Key, Order] = {}
-        self._job: _Job | None = None
-        self._news = asyncio.Event()
+        self._orders = Orders(
+            self._carrier, self._calibrator, self._generator, self._report, lambda: self._hello.device
+        )
         self._stopping = asyncio.Event()
 
     @property
@@ -171,7 +150,7 @@ class Agent:
         """Returns after `stop` is set and the coordinator has been told. Raises FATAL errors."""
         attached = asyncio.create_task(self._stay_attached())
         beating = asyncio.create_task(self._beat())
-        working = asyncio.create_task(self._work())
+        working = asyncio.create_task(self._orders.work())
         stopped = asyncio.create_task(stop.wait())
         keeping = asyncio.create_task(self._keep_certificate())
         tasks = (attached, beating, working, stopped, keeping)
@@ -315,21 +294,21 @@ class Agent:
     def _take(self, message: CoordinatorMessage) -> None:
         match message:
             case Task():
-                self._take_job(message)
+                self._orders.take(message)
             case Cancel(run=run, round=round, reason=reason):
-                self._drop((run, round), reason)
+                self._orders.drop((run, round), reason)
             case Calibrate(calibration=calibration):
                 if calibration not in self._unacked:  # else its outcome is on its way
-                    self._take_job(message)
+                    self._orders.take(message)
             case CancelCalibration(calibration=calibration, reason=reason):
-                self._drop((calibration, CALIBRATION), reason)
+                self._orders.drop((calibration, CALIBRATION), reason)
             case GenerationTask():
-                self._take_job(message)
+                self._orders.take(message)
             case CancelGeneration(batch=batch, reason=reason):
-                self._drop((batch, GENERATION), reason)
+                self._orders.drop((batch, GENERATION), reason)
             case KeepModels():
                 if self._generator.keep(message):
-                    self._take_job(message)
+                    self._orders.take(message)
             case MeasurementAck(window=said) | CalibrationAck(calibration=said):
                 self._unacked.pop(said, None)
             case KeysWanted() | SharesWanted() | SharesDelivered() | RevealWanted():
@@ -338,114 +317,6 @@ class Agent:
                 pass
             case Welcome():
                 log.warning("a second welcome")
-
-    def _take_job(self, what: Order) -> None:
-        """What is pushed again goes on as it is; a later round of its run takes the place of earlier ones."""
-        key = _key(what)
-        known = set(self._waiting)
-        if self._job is not None and not self._job.carrying.cancelling():
-            known.add(_key(self._job.what))
-        if key in known:
-            return
-        for run, round in known:
-            if run == key[0] and round < key[1]:
-                self._drop((run, round), f"round {key[1]} has begun")
-        self._waiting[key] = what
-        self._news.set()
-
-    def _drop(self, key: Key, reason: str) -> None:
-        self._waiting.pop(key, None)
-        if self._job is not None and _key(self._job.what) == key:
-            log.info("%s is cancelled: %s", _named(key), reason)
-            self._job.carrying.cancel()
-
-    # The work
-
-    async def _work(self) -> None:
-        while True:
-            while not self._waiting:
-                self._news.clear()
-                await self._news.wait()
-            what = self._waiting.pop(next(iter(self._waiting)))
-            carrying = asyncio.create_task(self._do(what))
-            self._job = _Job(what, carrying)
-            try:
-                await carrying
-            except asyncio.CancelledError:
-                me = asyncio.current_task()
-                if me is not None and me.cancelling():
-                    raise
-            finally:
-                self._job = None
-
-    async def _do(self, what: Order) -> None:
-        match what:
-            case Task():
-                await self._carry_out(what)
-            case Calibrate():
-                await self._calibrate(what)
-            case GenerationTask():
-                await self._generate(what)
-            case KeepModels():
-                await self._fetch_kept()
-
-    async def _generate(self, task: GenerationTask) -> None:
-        batch = task.batch.batch
-        try:
-            await self._generator.carry_out(task)
-        except ProtocolMismatch:
-            raise
-        except Exception as error:  # a workload may raise anything; the coordinator should hear of it
-            log.warning("batch %s failed", batch, exc_info=not isinstance(error, WattbedError))
-            reason = str(error) if isinstance(error, WattbedError) else f"{type(error).__name__}: {error}"
-            self._report(GenerationEnded(batch, reason))
-
-    async def _fetch_kept(self) -> None:
-        try:
-            await self._generator.fetch_kept()
-        except WattbedError as error:
-            log.warning("a model to be kept could not be fetched: %s", error)
-
-    async def _carry_out(self, task: Task) -> None:
-        run, round = _key(task)
-        try:
-            with logs.fields(run=run, round=round, device=self._hello.device):
-                await self._carrier.carry_out(task)
-        except ProtocolMismatch:
-            raise
-        except REFUSED as error:
-            log.warning("%s round %d: update refused: %s", run, round, error)
-        except WattbedError as error:
-            log.warning("%s round %d failed: %s", run, round, error)
-            self._report(TaskFailed(run, round, str(error)))
-        except Exception as error:  # a workload may raise anything; the coordinator should hear of it
-            log.exception("%s round %d failed", run, round)
-            self._report(TaskFailed(run, round, f"{type(error).__name__}: {error}"))
-
-    async def _calibrate(self, order: Calibrate) -> None:
-        log.info("%s begins", _named(_key(order)))
-        try:
-            self._report(await self._calibrator.carry_out(order))
-        except Exception as error:  # a workload may raise anything; the coordinator should hear of it
-            log.warning("%s failed", _named(_key(order)), exc_info=not isinstance(error, WattbedError))
-            reason = str(error) if isinstance(error, WattbedError) else f"{type(error).__name__}: {error}"
-            self._report(CalibrationGivenUp(order.calibration, reason))
-
-
-def _key(what: Order) -> Key:
-    match what:
-        case Calibrate():
-            return what.calibration, CALIBRATION
-        case GenerationTask():
-            return what.batch.batch, GENERATION
-        case KeepModels():
-            return "models to keep", FETCHING
-    return what.assignment.run, what.assignment.round
-
-
-def _named(key: Key) -> str:
-    kinds = {CALIBRATION: f"calibration {key[0]}", GENERATION: f"batch {key[0]}", FETCHING: key[0]}
-    return kinds.get(key[1], f"{key[0]} round {key[1]}")
 
 
 async def _cancelled(task: "asyncio.Task[Any]") -> None:

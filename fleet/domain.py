@@ -25,6 +25,9 @@ from fleet.device import RejectedMeter as RejectedMeter
 from fleet.device import VersionInfo as VersionInfo
 from fleet.energy import EnergyReading as EnergyReading
 from fleet.energy import Quality as Quality
+from fleet.enrolment import DeviceSummary as DeviceSummary
+from fleet.enrolment import Enrolled as Enrolled
+from fleet.enrolment import TokenSummary as TokenSummary
 from fleet.generation import Batch as Batch
 from fleet.generation import CancelGeneration as CancelGeneration
 from fleet.generation import Demand as Demand
@@ -60,6 +63,12 @@ from fleet.masking import SharesWanted as SharesWanted
 from fleet.number import Number
 from fleet.origin import Origin as Origin
 from fleet.phase import Phase as Phase
+from fleet.session import Heartbeat as Heartbeat
+from fleet.session import HeartbeatAck as HeartbeatAck
+from fleet.session import Hello as Hello
+from fleet.session import PhaseTotal as PhaseTotal
+from fleet.session import Power as Power
+from fleet.session import Welcome as Welcome
 
 
 @dataclass(frozen=True)
@@ -152,68 +161,6 @@ class Task:
     entropy: str = "off"
     clip_norm: float | None = None
     masking: Masking | None = None
-
-
-@dataclass(frozen=True)
-class Hello:
-    """The first message of an agent on its stream."""
-
-    protocol_version: int
-    device: str
-    capabilities: Capabilities
-    metrics_address: str | None = None
-
-
-@dataclass(frozen=True)
-class Welcome:
-    """The coordinator's answer to a hello. `device` is the name to go by from now on; None: that of the hello."""
-
-    protocol_version: int
-    heartbeat_interval_s: float
-    coordinator_time_s: float
-    device: str | None = None
-
-
-@dataclass(frozen=True)
-class Power:
-    """The present power of one component, by one source."""
-
-    watts: float
-    source: str
-    component: str
-    quality: Quality
-
-
-@dataclass(frozen=True)
-class PhaseTotal:
-    """Attributed energy and time of one phase since the agent started."""
-
-    phase: Phase
-    seconds: float
-    component: str
-    quality: Quality
-    joules: float | None
-    source: str
-    scope: str = ""
-
-
-@dataclass(frozen=True)
-class Heartbeat:
-    """A sign of life with what is worth plotting; never an event of the log."""
-
-    sequence: int
-    agent_time_s: float
-    cpu_seconds_total: float
-    memory_bytes: int
-    power: tuple[Power, ...] = ()
-    totals: tuple[PhaseTotal, ...] = ()
-
-
-@dataclass(frozen=True)
-class HeartbeatAck:
-    """Echo of a heartbeat's sequence number."""
-
-    sequence: int
 
 
 @dataclass(frozen=True)
@@ -324,53 +271,6 @@ class RunSummary:
     devices: int
     ended_at_s: float | None = None
     reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Enrolled:
-    """How a device came by its certificate. `formerly`: names before; times are on the coordinator's clock."""
-
-    at_s: float
-    token: str
-    key_sha256: str
-    expires_at_s: float
-    revoked_at_s: float | None = None
-    reason: str = ""
-    formerly: tuple[str, ...] = ()
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class TokenSummary:
-    """One line about a join token; `kind` None: for a device of any kind."""
-
-    token: str
-    kind: str | None
-    uses: int
-    used: int
-    created_at_s: float
-    expires_at_s: float
-    withdrawn: bool = False
-
-
-@dataclass(frozen=True)
-class DeviceSummary:
-    """One line about a device. `capabilities` None: it joined and never attached. `clock_skew_s`: its clock minus
-    the coordinator's; None while it is away.
-    """
-
-    device: str
-    capabilities: Capabilities | None
-    attached: bool
-    changed_at_s: float
-    metrics_address: str | None = None
-    power: tuple[Power, ...] = ()
-    run: str | None = None
-    round: int | None = None
-    calibrating: bool = False
-    enrolled: Enrolled | None = None
-    clock_skew_s: float | None = None
-    drained: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from edge_agent import calibrate
-from edge_agent.calibrate import Job, Measured, _filling, off, spread, summed_up, without_idle
+from edge_agent.calibrate import Job, _filling
+from edge_agent.calibration_rows import Measured, off, spread, summed_up, without_idle
 from edge_agent.energy.meter import Window
 from fleet.calibration import (
     Calibrate,
