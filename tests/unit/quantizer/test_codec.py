@@ -180,7 +180,7 @@ def test_decoding_in_float32_gives_what_float64_rounded_once_gives(form, bits):
     assert np.array_equal(out.view(np.uint32), due.reshape(-1).view(np.uint32))
 
 
-@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (1 << 18, 3)])
+@pytest.mark.parametrize("shape", [(), (7,), (1 << 18, 3)])
 def test_decoded_tensors_begin_on_the_edge_of_a_cache_line(shape):
     found = decode(encode({"x": np.ones(shape, np.float32)}, 8, seed=0))["x"]
     assert (found.shape, found.ctypes.data % 64, found.flags.writeable) == (shape, 0, True)
