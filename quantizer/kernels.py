@@ -181,6 +181,31 @@ def dequantise(
     return -1
 
 
+@compiled(f"float64({READ_FLOATS}, {READ_FLOATS}, int64)")
+def squared_reach(values: Any, rest: Any, block_size: int) -> float:
+    """The sum over blocks of the square of the largest magnitude in `values` + `rest`, both (n,) float32; an empty
+    `rest` stands for zeros. Inf or NaN where a value is.
+    """
+    total = 0.0
+    largest, sums = np.empty(1, np.uint32), np.empty(TILE, np.float32)
+    magnitudes = values.view(np.uint32)
+    for start in range(0, values.size, block_size):
+        stop = min(start + block_size, values.size)
+        if rest.size:
+            largest[0] = 0
+            for at in range(start, stop, TILE):
+                tile, other = values[at : min(at + TILE, stop)], rest[at : min(at + TILE, stop)]
+                both = sums[: tile.size]
+                for i in range(tile.size):
+                    both[i] = tile[i] + other[i]
+                largest[0] = max(largest[0], largest_magnitude(both.view(np.uint32)))
+        else:
+            largest[0] = largest_magnitude(magnitudes[start:stop])
+        reach = np.float64(largest.view(np.float32)[0])
+        total += reach * reach
+    return total
+
+
 @compiled(f"int64({READ_FLOATS})")
 def first_not_finite(values: Any) -> int:
     """Index of the first NaN or Inf in `values` (n,) float32, or -1."""

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import quantizer
-from quantizer import span
+from quantizer import chunks
 from quantizer.feedback import encode_with_feedback
 from quantizer.span import live_range
 
@@ -32,12 +32,30 @@ def test_it_is_what_a_loop_over_the_blocks_finds(sizes, block_size, seed, with_r
     )
 
 
-def test_a_tensor_longer_than_a_chunk_is_looked_at_to_its_end():
-    values = np.zeros(3 * span.CHUNK + 5, np.float32)
+def test_a_tensor_longer_than_a_piece_is_looked_at_to_its_end():
+    values = np.zeros(3 * chunks.VALUES + 5, np.float32)
     values[-1] = 4.0
     blocks = -(-values.size // 256)
 
     assert live_range({"a": values}, None, 256) == pytest.approx(2 * np.sqrt(16 / blocks))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_dtypes_and_strides_span_as_much(dtype):
+    values = np.linspace(-1, 3, 6000).astype(dtype).reshape(60, 100)
+
+    assert live_range({"a": values.T}, {"a": values.T}, 256) == pytest.approx(
+        live_range({"a": np.float32(2) * values.T.astype(np.float32)}, None, 256), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_what_is_not_finite_is_not_hidden(value, with_residual):
+    update, residual = {"a": np.ones(600, np.float32)}, {"a": np.ones(600, np.float32)}
+    update["a"][300] = value
+
+    assert not np.isfinite(live_range(update, residual if with_residual else None, 256))
 
 
 def test_nothing_spans_nothing():
