@@ -23,7 +23,7 @@ from typing import Self
 
 from coordinator.disk import FULL, free_bytes, in_trouble
 from fleet.errors import BadRequest, CorruptUpdate, StorageFull, UnknownBlob, WrongOffset
-from fleet.partial import Chunk, PartialFile, discard, held_bytes
+from fleet.partial import Chunk, PartialFile, discard, held_bytes, write_out
 
 
 class BlobStore:
@@ -199,7 +199,7 @@ class BlobStore:
 
     def _partial(self, digest: str) -> "_Partial":
         if digest not in self._partials:
-            self._partials[digest] = _Partial(PartialFile(self._partial_file(digest), self._spare))
+            self._partials[digest] = _Partial(PartialFile(self._partial_file(digest), self._spare, ahead=True))
         return self._partials[digest]
 
     def _forget(self, digest: str) -> None:
@@ -335,6 +335,7 @@ class Creating:
         size_bytes = memoryview(chunk).nbytes
         with _room(self._temporary, size_bytes):
             _write(self._file, chunk)
+        write_out(self._file, self.size_bytes, self.size_bytes + size_bytes)
         self.size_bytes += size_bytes
         return size_bytes
 
