@@ -7,8 +7,7 @@ import numpy as np
 
 from quantizer import kernels
 from quantizer.chunks import frozen, pieces
-
-NOTHING = frozen(np.empty(0, np.float32))
+from quantizer.codecs import NOTHING
 
 
 def live_range(
@@ -22,10 +21,9 @@ def live_range(
     squares, blocks = 0.0, 0
     for name, tensor in update.items():
         flat = tensor.reshape(-1)
-        rest = None if residual is None else residual[name].reshape(-1)
+        rest = NOTHING if residual is None else residual[name].reshape(-1)
         for start, stop in pieces(flat.size, block_size):
-            left = NOTHING if rest is None else _floats(rest[start:stop])
-            squares += kernels.squared_reach(_floats(flat[start:stop]), left, block_size)
+            squares += kernels.squared_reach(_floats(flat[start:stop]), _floats(rest[start:stop]), block_size)
         blocks += -(-flat.size // block_size)
     return 2 * sqrt(squares / blocks) if blocks else 0.0
 
